@@ -1,0 +1,273 @@
+"""The contract every deployer keeps. Read this file before any other in deployers/."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from deployers.errors import UnsupportedSpec
+
+WORKSPACE = "/workspace"
+"""Where every sandbox sees its workspace."""
+
+
+class Isolation(StrEnum):
+    """What separates a sandbox from its host, weakest first."""
+
+    PROCESS = "process"
+    NAMESPACE = "namespace"
+    CONTAINER = "container"
+    POD = "pod"
+    SERVERLESS = "serverless"
+
+
+class SecurityLevel(StrEnum):
+    """How tightly a sandbox is held; each deployer documents what a level means there."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Network(StrEnum):
+    """What a sandbox may reach from inside."""
+
+    NONE = "none"
+    OUTBOUND = "outbound"
+
+
+class Phase(StrEnum):
+    """What a deployer can see of a sandbox. The database holds what is meant."""
+
+    STARTING = "starting"
+    READY = "ready"
+    """Its process runs and its address is known; the guest may still be booting."""
+
+    STOPPED = "stopped"
+    """Stopped by stop(); start() continues it with its files."""
+
+    BROKEN = "broken"
+    """It ended by itself, or only half of it is there; it can only be removed."""
+
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A directory of the host, shown to the sandbox."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Ceilings of one sandbox; None leaves the deployer's default."""
+
+    cpus: float | None = None
+    memory_mb: int | None = None
+    processes: int | None = None
+    file_size_mb: int | None = None
+    """Largest single file a process may write, in MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """Everything a deployer may know about the sandbox it is to start."""
+
+    name: str
+    """Chosen by the caller and saved before the call; it is also the handle. At most 63
+    characters, valid as a DNS label."""
+
+    image: str
+    guest_port: int = 80
+    host_port: int | None = None
+    """Set only for deployers with needs_host_port."""
+
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Left out of repr() because it carries the sandbox's secret token."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    workspace: Path | None = None
+    """A directory of the host, shown writable at /workspace; the deployer gives it to the
+    sandbox's user. None: the workspace lives and dies with the sandbox."""
+
+    mounts: tuple[Mount, ...] = ()
+    security_level: SecurityLevel = SecurityLevel.MEDIUM
+    network: Network | None = None
+    """None: what this deployer gives by default."""
+
+    runtime_config: Mapping[str, object] = field(default_factory=dict)
+    """Deployer-specific settings of the sandbox type, checked by validate()."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one look at the infrastructure showed."""
+
+    name: str
+    phase: Phase
+    url: str = ""
+    """Where the guest server answers, e.g. http://172.18.0.2:80 or
+    http+unix://%2Frun%2Fx.sock (path percent-encoded); empty unless the phase is READY."""
+
+    container_id: str = ""
+    """The infrastructure's own id, if it has one."""
+
+    exit_code: int | None = None
+    detail: str = ""
+    """Why it is BROKEN, in words, as far as the infrastructure tells."""
+
+    started_at: datetime | None = None
+
+
+class Deployer(ABC):
+    """
+    Start, watch and remove sandboxes on one kind of infrastructure.
+
+    A deployer keeps no state of its own: the name in the spec is enough to find or remove
+    whatever start() made, also after a crash between the two. It imports no model and never
+    waits until a guest is ready; waiting, retrying and recording belong to
+    sandboxes.lifecycle. Every call has a time limit of its own, and methods may be called
+    from several threads at once.
+
+    Every method may raise Unavailable (try again later) or Rejected (do not).
+
+    instance is the id of the installation: it is written on everything that start() makes,
+    and inspect_all() sees nothing that does not carry it.
+    """
+
+    isolation: Isolation
+
+    needs_host_port = False
+    """Must the caller lease a port on this host and put it in the spec?"""
+
+    supports_mounts = False
+    """Can directories of this host be shown to the sandbox (workspace, mounts)?"""
+
+    supports_limits = False
+    """Are the limits of the spec enforced?"""
+
+    supports_images = False
+    """Are image names meaningful here, with pull, find_image, build and tag_image?"""
+
+    supports_logs = False
+    """Can logs() read what the sandbox wrote?"""
+
+    supports_stop = False
+    """Can stop() keep a sandbox for a later start()?"""
+
+    keeps_files_when_stopped = False
+    """Does the whole file system survive stop(), and not the workspace alone?"""
+
+    supports_network = True
+    """Does it honour Network.NONE and Network.OUTBOUND?"""
+
+    def __init__(self, *, instance: str) -> None:
+        self.instance = instance
+
+    @abstractmethod
+    def check(self) -> str:
+        """
+        Return one line that says what was found, e.g. the engine and its version.
+
+        Raise Unavailable or Rejected, naming what to install, start or change, if sandboxes
+        cannot be started here.
+        """
+
+    def validate(self, spec: SandboxSpec) -> None:
+        """Raise UnsupportedSpec if the spec asks for what this deployer lacks; call no one."""
+        if (spec.mounts or spec.workspace) and not self.supports_mounts:
+            raise UnsupportedSpec(f"{type(self).__name__} cannot mount directories of this host.")
+        if self.needs_host_port and spec.host_port is None:
+            raise UnsupportedSpec(f"{type(self).__name__} needs a host port.")
+
+    @abstractmethod
+    def start(self, spec: SandboxSpec) -> Observation:
+        """
+        Ask the infrastructure for a sandbox called spec.name; do not wait for its guest.
+
+        Starting a name that already runs is a success, so that a caller who died after the
+        call can safely make it again; starting one that was stopped continues it. On an
+        error nothing of the sandbox is left behind as far as this deployer can reach.
+        """
+
+    @abstractmethod
+    def inspect(self, name: str) -> Observation:
+        """
+        Return what the infrastructure knows of this sandbox now.
+
+        A sandbox that is not there is an answer, Phase.ABSENT, not an error.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """
+        Remove the sandbox and all that start() made for it, except its workspace.
+
+        Removing a name that is not there is a success. On return nothing of the sandbox is
+        left, or an error has been raised.
+        """
+
+    @abstractmethod
+    def inspect_all(self) -> Iterator[Observation]:
+        """Yield one Observation for each sandbox there that carries our instance."""
+
+    def stop(self, name: str) -> None:
+        """End its processes and keep its files. Needs supports_stop; absent is an error."""
+        raise UnsupportedSpec(f"{type(self).__name__} cannot stop a sandbox and keep it.")
+
+    def logs(self, name: str, *, lines: int = 200) -> str:
+        """Return the last lines the sandbox wrote, "" if it is absent. Needs supports_logs."""
+        raise UnsupportedSpec(f"{type(self).__name__} cannot read logs.")
+
+    def find_image(self, reference: str) -> str | None:
+        """Return the id of an image that is here already, else None. Needs supports_images."""
+        raise UnsupportedSpec(f"{type(self).__name__} has no images.")
+
+    def can_pull(self, reference: str) -> bool:
+        """Tell, within about two seconds, whether a registry offers it. Needs supports_images."""
+        raise UnsupportedSpec(f"{type(self).__name__} has no images.")
+
+    def pull(self, reference: str) -> None:
+        """
+        Fetch an image, with its progress in the log. Needs supports_images.
+
+        Rejected names the image, the registry and the registry's answer.
+        """
+        raise UnsupportedSpec(f"{type(self).__name__} has no images.")
+
+    def build(
+        self,
+        context: Path,
+        *,
+        dockerfile: Path | None = None,
+        platform: str | None = None,
+        no_cache: bool = False,
+        network: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Generator[str, None, str]:
+        """
+        Build an image without a tag: yield its log line by line, return its id.
+
+        Needs supports_images. Rejected carries the failing step; what was built until then
+        stays in the engine's cache only.
+        """
+        raise UnsupportedSpec(f"{type(self).__name__} cannot build images.")
+
+    def tag_image(self, image_id: str, reference: str) -> None:
+        """Move a tag to an image. Needs supports_images."""
+        raise UnsupportedSpec(f"{type(self).__name__} has no images.")
+
+    def remove_image(self, image_id: str) -> None:
+        """Remove an image that no sandbox uses; absent is a success. Needs supports_images."""
+        raise UnsupportedSpec(f"{type(self).__name__} has no images.")
+
+    def close(self) -> None:
+        """Give back connections; sandboxes are not touched."""
