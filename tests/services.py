@@ -37,7 +37,9 @@ def _missing_base_image() -> str | None:
 
     client = docker.from_env(timeout=5)
     try:
-        client.images.get(os.environ.get("TEST_BASE_IMAGE", "agentscope/runtime-sandbox-base:latest"))
+        client.images.get(
+            os.environ.get("TEST_BASE_IMAGE", "agentscope/runtime-sandbox-base:latest")
+        )
     except docker.errors.ImageNotFound:
         return "the base image is not built (python manage.py buildimage base)"
     finally:

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Run a management command of the platform."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def _config_file(arguments: list[str]) -> str | None:
+    """Find --config before Django reads the settings that it decides."""
+    for position, argument in enumerate(arguments):
+        if argument == "--config" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith("--config="):
+            return argument.partition("=")[2]
+    return None
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sandboxplatform.settings")
+    from sandboxplatform import config
+
+    if file := _config_file(sys.argv[2:]):
+        os.environ[config.CONFIG_VARIABLE] = str(Path(file).absolute())
+    try:
+        config.load()
+    except config.ConfigError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(2)
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Which deployer this installation uses, chosen once per process."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from django.conf import settings
+
+from deployers import make_deployer
+from deployers.base import Deployer
+from deployers.errors import DeployerError
+from sandboxes import registry
+from sandboxes.models import Installation
+
+logger = logging.getLogger(__name__)
+
+
+def make(name: str) -> Deployer:
+    """Build the deployer called name for this installation."""
+    options = settings.DEPLOYER_OPTIONS[name]
+    return make_deployer(name, instance=Installation.current_id(), **options)
+
+
+@functools.cache
+def _current(name: str) -> Deployer:
+    return make(name)
+
+
+def current_name() -> str:
+    """Return the deployer's name as in CONTAINER_DEPLOYMENT, choosing where it is unset."""
+    if settings.PLATFORM.CONTAINER_DEPLOYMENT is None:
+        settings.PLATFORM.CONTAINER_DEPLOYMENT, _ = choose()
+    return settings.PLATFORM.CONTAINER_DEPLOYMENT
+
+
+def current() -> Deployer:
+    """Return this process's deployer; it is safe to share between threads."""
+    return _current(current_name())
+
+
+def forget() -> None:
+    """Drop the deployer, so that a forked process opens connections of its own."""
+    _current.cache_clear()
+
+
+def choose() -> tuple[str, str]:
+    """
+    Return a deployer's name and, in a sentence, why it is the one.
+
+    Raise DeployerError with what to install or change when the one that CONTAINER_DEPLOYMENT
+    names, or none of docker and local, can serve here.
+    """
+    wanted = settings.PLATFORM.CONTAINER_DEPLOYMENT
+    if wanted is not None:
+        found = make(wanted).check()
+        return wanted, f"CONTAINER_DEPLOYMENT names it ({found})"
+    image = registry.image_of(settings.PLATFORM.DEFAULT_SANDBOX_TYPE[0], "")
+    try:
+        docker = make("docker")
+        found = docker.check()
+        if docker.find_image(image):
+            return "docker", f"{found} has the image {image}"
+        if docker.can_pull(image):
+            return "docker", f"{found} can pull the image {image}"
+        why_not = f"{found} has no image {image} and cannot pull it"
+    except DeployerError as error:
+        why_not = str(error)
+    try:
+        found = make("local").check()
+    except DeployerError as error:
+        raise type(error)(
+            f"No sandbox can be started here. Docker: {why_not} Local: {error}"
+        ) from error
+    return "local", f"{found}; Docker was not chosen: {why_not}"

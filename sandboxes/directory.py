@@ -1,0 +1,140 @@
+"""
+Where a caller's sandbox is reached: one cached look-up for every tool call and proxy request.
+
+A hit costs no query. Without Redis each worker remembers for FRESH_SECONDS; with Redis a miss
+asks the shared cache before the database, and a state change deletes the shared entry, so a
+released sandbox is refused everywhere after at most FRESH_SECONDS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.cache import cache
+from django.db import close_old_connections
+
+from sandboxes import actions
+from sandboxes.models import Sandbox
+from sandboxes.signals import sandbox_moved
+from sandboxes.states import State
+from sandboxes.tokens import Caller
+
+FRESH_SECONDS = 1.0
+SHARED_SECONDS = 300
+SIZE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A sandbox as the hot path needs it."""
+
+    name: str
+    key: str
+    owner_id: int | None
+    state: str
+    url: str
+    secret: str
+    timeout: float
+    ending: str
+
+
+class NotRunning(Exception):
+    """The sandbox cannot take calls now; the sentence says what would change that."""
+
+
+_places: OrderedDict[str, tuple[float, Place]] = OrderedDict()
+
+
+def _place_of(sandbox: Sandbox) -> Place:
+    ended = sandbox.state in (State.STOPPING, State.STOPPED)
+    return Place(
+        name=sandbox.name,
+        key=sandbox.key,
+        owner_id=sandbox.owner_id,
+        state=sandbox.state,
+        url=sandbox.url,
+        secret=sandbox.guest_secret,
+        timeout=float(sandbox.timeout_seconds),
+        ending=actions.ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail)
+        if ended
+        else "",
+    )
+
+
+def full_name(identity: str) -> str:
+    """Return the sandbox's name for an identity with or without CONTAINER_PREFIX_KEY."""
+    prefix = settings.PLATFORM.CONTAINER_PREFIX_KEY
+    return identity if identity.startswith(prefix) else f"{prefix}{identity}"
+
+
+def _shared_key(name: str) -> str:
+    return f"place:{name}"
+
+
+def _without_secret(place: Place) -> dict[str, object]:
+    return {name: value for name, value in asdict(place).items() if name != "secret"}
+
+
+def _look_up(name: str) -> Place | None:
+    close_old_connections()
+    shared = settings.PLATFORM.REDIS_ENABLED
+    if shared and (known := cache.get(_shared_key(name))):
+        return Place(**known, secret=Sandbox(name=name).guest_secret)
+    sandbox = Sandbox.objects.filter(name=name).first()
+    if sandbox is None:
+        return None
+    place = _place_of(sandbox)
+    if shared and place.state == State.RUNNING:
+        cache.set(_shared_key(name), _without_secret(place), SHARED_SECONDS)
+    return place
+
+
+async def find(caller: Caller, identity: str) -> Place:
+    """
+    Return where the caller's running sandbox is.
+
+    Raise actions.Unknown, actions.Ended or NotRunning, each with a sentence for the caller.
+    """
+    name = full_name(identity)
+    remembered = _places.get(name)
+    if remembered and time.monotonic() - remembered[0] < FRESH_SECONDS:
+        place = remembered[1]
+    else:
+        place = await sync_to_async(_look_up, thread_sensitive=False)(name)
+        if place is not None:
+            _places[name] = (time.monotonic(), place)
+            _places.move_to_end(name)
+            if len(_places) > SIZE:
+                _places.popitem(last=False)
+    if place is None or not (caller.is_superuser or place.owner_id == caller.user_id):
+        raise actions.Unknown(f"There is no sandbox {identity!r}.")
+    if place.ending:
+        raise actions.Ended(place.ending)
+    if place.state == State.HALTED:
+        raise NotRunning(f"Sandbox {name} is stopped; start it first.")
+    if place.state != State.RUNNING:
+        raise NotRunning(f"Sandbox {name} is {place.state}; try again when it runs.")
+    return place
+
+
+def forget(name: str) -> None:
+    """Drop what is remembered of a sandbox, here and in the shared cache."""
+    _places.pop(name, None)
+    if settings.PLATFORM.REDIS_ENABLED:
+        cache.delete(_shared_key(name))
+
+
+def clear() -> None:
+    """Drop everything this process remembers."""
+    _places.clear()
+
+
+def _on_move(sandbox: Sandbox, **_: object) -> None:
+    forget(sandbox.name)
+
+
+sandbox_moved.connect(_on_move)

@@ -1,0 +1,241 @@
+"""
+How one sandbox comes up and goes away: decide in a transaction, act outside it, record.
+
+Everything here blocks and may be called from several threads and processes at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
+from deployers.errors import DeployerError, PortTaken, Rejected
+from sandboxes import deployment, ports
+from sandboxes.models import Sandbox
+from sandboxes.readiness import NotReady, wait_until_ready
+from sandboxes.states import State, StateConflict, StopReason
+
+logger = logging.getLogger(__name__)
+
+RETRY_REMOVAL_AFTER = timedelta(seconds=10)
+PORT_ATTEMPTS = 5
+RESERVED_ENVIRONMENT = ("SECRET_TOKEN", "NGINX_TIMEOUT", "WORKSPACE_DIR")
+"""What the platform tells the guest; neither a type nor a request may change it."""
+
+
+class StartFailed(Exception):
+    """A sandbox did not come up; again_later tells whether the same call may work later."""
+
+    def __init__(self, sentence: str, *, again_later: bool) -> None:
+        super().__init__(sentence)
+        self.again_later = again_later
+
+
+# An engine collapses under a burst; about two starts per core keep it busy and no more.
+_slots = threading.BoundedSemaphore(max(1, 2 * (os.cpu_count() or 1)))
+
+
+@contextmanager
+def _start_slot(deadline: float) -> Iterator[None]:
+    if not _slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise StartFailed(
+            "Too many sandboxes are being started; this one waited in the queue until its "
+            "CREATE_TIMEOUT was over. Ask again later, or for fewer at once.",
+            again_later=True,
+        )
+    try:
+        yield
+    finally:
+        _slots.release()
+
+
+def workspace_for(name: str) -> Path:
+    """Return the folder of this host in which a sandbox's workspace is kept."""
+    key = name.removeprefix(settings.PLATFORM.CONTAINER_PREFIX_KEY)
+    return Path(settings.PLATFORM.DEFAULT_MOUNT_DIR).absolute() / key
+
+
+def spec_of(sandbox: Sandbox, *, host_port: int | None = None) -> SandboxSpec:
+    """Write down for a deployer what this sandbox is to be."""
+    kind = sandbox.sandbox_type
+    return SandboxSpec(
+        name=sandbox.name,
+        image=sandbox.image,
+        host_port=host_port,
+        env={
+            **kind.environment,
+            **sandbox.environment,
+            "SECRET_TOKEN": sandbox.guest_secret,
+            "NGINX_TIMEOUT": str(sandbox.timeout_seconds),
+        },
+        labels={"io.sandboxplatform.type": kind.name},
+        limits=Limits(cpus=kind.cpus, memory_mb=kind.memory_mb, processes=kind.processes),
+        workspace=Path(sandbox.workspace) if sandbox.workspace else None,
+        mounts=tuple(
+            Mount(source=Path(source).absolute(), target=target)
+            for source, target in (settings.PLATFORM.READONLY_MOUNTS or {}).items()
+        ),
+        security_level=SecurityLevel(kind.security_level),
+        network=Network(kind.network) if kind.network else None,
+        runtime_config=kind.runtime_config,
+    )
+
+
+def validate(sandbox: Sandbox) -> None:
+    """Raise UnsupportedSpec before any row is written if the deployer cannot make this one."""
+    deployer = deployment.current()
+    port = settings.PLATFORM.PORT_RANGE[0] if deployer.needs_host_port else None
+    deployer.validate(spec_of(sandbox, host_port=port))
+
+
+def _start_on_a_port(sandbox: Sandbox) -> str:
+    """Start it, with another port when a stranger holds the leased one; return its url."""
+    deployer = deployment.current()
+    for attempt in range(PORT_ATTEMPTS):
+        port = ports.lease(sandbox) if deployer.needs_host_port else None
+        try:
+            seen = deployer.start(spec_of(sandbox, host_port=port))
+        except PortTaken as error:
+            ports.give_back(sandbox)
+            if attempt == PORT_ATTEMPTS - 1:
+                raise
+            logger.warning("Port %s is held by another program: %s", port, error)
+            continue
+        sandbox.container_id = seen.container_id
+        return seen.url
+    raise AssertionError("unreachable")
+
+
+def _bring_up(sandbox: Sandbox, deadline: float) -> str:
+    if sandbox.workspace:
+        Path(sandbox.workspace).mkdir(mode=0o700, parents=True, exist_ok=True)
+    url = _start_on_a_port(sandbox)
+    return wait_until_ready(
+        deployment.current(), sandbox.name, url, sandbox.guest_secret, deadline=deadline
+    )
+
+
+def start(sandbox: Sandbox, *, actor: str, deadline: float) -> None:
+    """
+    Bring a PENDING or HALTED sandbox to RUNNING; deadline is a time.monotonic() value.
+
+    Raise StartFailed with stage, cause and what to change. A new one that failed is removed
+    whole; a halted one is halted again, with its files.
+    """
+    was_halted = sandbox.state == State.HALTED
+    begun = time.monotonic()
+    try:
+        with _start_slot(deadline):
+            sandbox.move_to(State.STARTING, actor=actor)
+            url = _bring_up(sandbox, deadline)
+        now = timezone.now()
+        sandbox.move_to(
+            State.RUNNING,
+            actor=actor,
+            url=url,
+            container_id=sandbox.container_id,
+            detail="",
+            claimed_at=sandbox.claimed_at or now,
+            last_used_at=now,
+        )
+    except (DeployerError, NotReady, StartFailed, OSError, ports.NoPortLeft) as error:
+        raise _give_up(sandbox, error, actor=actor, halt_again=was_halted) from error
+    except BaseException as error:
+        _give_up(sandbox, error, actor=actor, halt_again=was_halted)
+        raise
+    logger.info("Started %s in %.0f ms", sandbox.name, (time.monotonic() - begun) * 1000)
+
+
+def _give_up(
+    sandbox: Sandbox, error: BaseException, *, actor: str, halt_again: bool
+) -> StartFailed:
+    if isinstance(error, StartFailed):
+        failure = error
+    elif isinstance(error, NotReady):
+        failure = StartFailed(f"Sandbox {sandbox.name}: {error}", again_later=True)
+    else:
+        failure = StartFailed(
+            f"Sandbox {sandbox.name} could not be started: {error}",
+            again_later=not isinstance(error, Rejected),
+        )
+    logger.warning("%s", failure)
+    if halt_again and sandbox.state == State.STARTING:
+        deployment.current().stop(sandbox.name)
+        sandbox.move_to(State.HALTED, actor=actor, detail=str(failure))
+    else:
+        stop(sandbox, reason=StopReason.FAILED, actor=actor, detail=str(failure))
+    return failure
+
+
+def halt(sandbox: Sandbox, *, actor: str) -> None:
+    """End a RUNNING sandbox's processes and keep its files for a later start()."""
+    sandbox.move_to(State.HALTED, actor=actor, url="")
+    deployment.current().stop(sandbox.name)
+
+
+def stop(
+    sandbox: Sandbox,
+    *,
+    reason: StopReason,
+    actor: str,
+    detail: str = "",
+    unless_moved: bool = False,
+) -> bool:
+    """
+    Give a sandbox up and remove it; return whether it is gone already.
+
+    False leaves it STOPPING, for the reaper to try again. With unless_moved a sandbox that
+    another process has moved since it was read is left to that process.
+    """
+    while sandbox.state not in (State.STOPPING, State.STOPPED):
+        try:
+            sandbox.move_to(
+                State.STOPPING, actor=actor, stop_reason=reason, detail=detail or sandbox.detail
+            )
+        except StateConflict:
+            if unless_moved:
+                return False
+            sandbox.refresh_from_db()
+    return sandbox.state == State.STOPPED or finish_stop(sandbox, actor=actor)
+
+
+def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
+    """Remove what a STOPPING sandbox still has outside; return whether all of it is gone."""
+    try:
+        deployment.current().remove(sandbox.name)
+        if sandbox.owns_workspace and sandbox.workspace:
+            _delete_folder(Path(sandbox.workspace))
+    except (DeployerError, OSError) as error:
+        logger.warning("%s is not removed yet: %s", sandbox.name, error)
+        Sandbox.objects.filter(pk=sandbox.pk, state=State.STOPPING).update(
+            worker_until=timezone.now() + RETRY_REMOVAL_AFTER, detail=str(error)
+        )
+        return False
+    try:
+        with transaction.atomic():
+            ports.give_back(sandbox)
+            sandbox.move_to(
+                State.STOPPED, actor=actor, stopped_at=timezone.now(), url="", environment={}
+            )
+    except StateConflict:
+        sandbox.refresh_from_db()
+    return True
+
+
+def _delete_folder(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+
+from sandboxes.models.event import Event
+from sandboxes.querysets import SandboxQuerySet
+from sandboxes.signals import sandbox_moved
+from sandboxes.states import TRANSITIONS, State, StateConflict, StopReason
+
+ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+ID_LENGTH = 25
+WORKER_LEASE = timedelta(seconds=180)
+"""How long a worker has for one step before the reaper takes the sandbox over."""
+
+
+def new_name() -> str:
+    """Return CONTAINER_PREFIX_KEY and 25 random lower-case letters and digits."""
+    key = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+    return f"{settings.PLATFORM.CONTAINER_PREFIX_KEY}{key}"
+
+
+class Sandbox(models.Model):
+    """One sandbox, from the wish for it to the proof that it is gone."""
+
+    name = models.CharField(max_length=63, unique=True, default=new_name)
+    sandbox_type = models.ForeignKey("sandboxes.SandboxType", on_delete=models.PROTECT)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True
+    )
+    session = models.ForeignKey(
+        "sandboxes.Session",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="sandboxes",
+    )
+    state = models.CharField(max_length=8, choices=State, default=State.PENDING)
+    stop_reason = models.CharField(max_length=16, choices=StopReason, blank=True)
+    detail = models.TextField(blank=True)
+
+    deployer = models.CharField(max_length=20)
+    image = models.CharField(max_length=255, blank=True)
+    url = models.CharField(max_length=255, blank=True)
+    container_id = models.CharField(max_length=128, blank=True)
+    workspace = models.CharField(max_length=1024, blank=True)
+    owns_workspace = models.BooleanField(default=True)
+    """Is the workspace folder ours, to be deleted with the sandbox?"""
+
+    environment = models.JSONField(default=dict, blank=True)
+    meta = models.JSONField(default=dict, blank=True)
+    timeout_seconds = models.PositiveIntegerField(default=60)
+
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    worker_until = models.DateTimeField(null=True, blank=True)
+
+    objects = SandboxQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name_plural = "sandboxes"
+        permissions = [("stop_sandbox", "Can stop a sandbox")]
+        indexes = [
+            models.Index(
+                fields=["state", "worker_until"],
+                condition=Q(state__in=[State.PENDING, State.STARTING, State.STOPPING]),
+                name="sandbox_unfinished_idx",
+            ),
+            models.Index(
+                fields=["owner", "state"],
+                condition=~Q(state=State.STOPPED),
+                name="sandbox_live_idx",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=State.values), name="sandbox_state_known"),
+            models.CheckConstraint(
+                condition=~Q(state__in=[State.RUNNING, State.HALTED]) | Q(owner__isnull=False),
+                name="sandbox_running_has_owner",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.WARM) | Q(owner__isnull=True),
+                name="sandbox_warm_has_no_owner",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=[State.WARM, State.RUNNING]) | ~Q(url=""),
+                name="sandbox_ready_has_url",
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(state__in=[State.STOPPING, State.STOPPED]) & ~Q(stop_reason="")
+                    | ~Q(state__in=[State.STOPPING, State.STOPPED]) & Q(stop_reason="")
+                ),
+                name="sandbox_stop_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(state=State.STOPPED, stopped_at__isnull=False)
+                    | ~Q(state=State.STOPPED) & Q(stopped_at__isnull=True)
+                ),
+                name="sandbox_stopped_has_time",
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(
+                        state__in=[State.PENDING, State.STARTING, State.STOPPING],
+                        worker_until__isnull=False,
+                    )
+                    | ~Q(state__in=[State.PENDING, State.STARTING, State.STOPPING])
+                    & Q(worker_until__isnull=True)
+                ),
+                name="sandbox_unfinished_has_lease",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def key(self) -> str:
+        """The name without its prefix: session_id on the wire."""
+        return self.name.removeprefix(settings.PLATFORM.CONTAINER_PREFIX_KEY)
+
+    @property
+    def guest_secret(self) -> str:
+        """The guest's own token: derived, so that no table, log or backup holds it."""
+        return salted_hmac("sandboxes.guest_secret", self.name, algorithm="sha256").hexdigest()
+
+    @property
+    def desktop_credential(self) -> str:
+        """What opens this sandbox's desktop and nothing else (runtime_token on the wire)."""
+        return salted_hmac("sandboxes.desktop", self.name, algorithm="sha256").hexdigest()[:32]
+
+    def move_to(self, new_state: State, *, actor: str, **fields: object) -> None:
+        """
+        Move to new_state, saving fields with it and writing an Event.
+
+        Raise StateConflict if another process moved this sandbox first, and ValueError for a
+        way that TRANSITIONS does not know.
+        """
+        old_state = State(self.state)
+        if new_state not in TRANSITIONS[old_state]:
+            raise ValueError(f"A {old_state} sandbox cannot become {new_state}.")
+        now = timezone.now()
+        unfinished = new_state in (State.PENDING, State.STARTING, State.STOPPING)
+        changed: dict[str, object] = {
+            "state": new_state,
+            "updated_at": now,
+            "worker_until": now + WORKER_LEASE if unfinished else None,
+            **fields,
+        }
+        with transaction.atomic():
+            guarded = Sandbox.objects.filter(pk=self.pk, state=old_state)
+            if guarded.update(**changed) != 1:
+                raise StateConflict(f"{self.name} is no longer {old_state}.")
+            Event.objects.create(
+                sandbox=self,
+                old_state=old_state,
+                new_state=new_state,
+                reason=str(fields.get("stop_reason", "")),
+                actor=actor,
+                detail=str(fields.get("detail", "")),
+            )
+            for name, value in changed.items():
+                setattr(self, name, value)
+            transaction.on_commit(lambda: sandbox_moved.send(type(self), sandbox=self))

@@ -1,0 +1,41 @@
+"""The questions that are asked of the sandboxes' table, each one method."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from sandboxes.states import LIVE, State
+
+
+class SandboxQuerySet(models.QuerySet):
+    """Sandboxes; every method narrows the set it is called on."""
+
+    def live(self) -> SandboxQuerySet:
+        return self.filter(state__in=LIVE)
+
+    def owned_by(self, user: models.Model | None) -> SandboxQuerySet:
+        """Narrow to what a caller may see and end: their own, or all for a superuser."""
+        if user is not None and user.is_superuser:
+            return self
+        return self.filter(owner=user)
+
+    def by_identity(self, identity: str) -> SandboxQuerySet:
+        """Find by full name, or by the name without CONTAINER_PREFIX_KEY."""
+        prefixed = f"{settings.PLATFORM.CONTAINER_PREFIX_KEY}{identity}"
+        return self.filter(Q(name=identity) | Q(name=prefixed))
+
+    def abandoned(self, now: datetime | None = None) -> SandboxQuerySet:
+        """Those whose worker died on the way: nobody else will finish the step it was at."""
+        return self.filter(
+            state__in=(State.PENDING, State.STARTING, State.STOPPING),
+            worker_until__lt=now or timezone.now(),
+        )
+
+    def forgotten(self, age: timedelta) -> SandboxQuerySet:
+        """Ended ones whose record has been kept long enough."""
+        return self.filter(state=State.STOPPED, stopped_at__lt=timezone.now() - age)

@@ -1,0 +1,1 @@
+"""The RPC surface of AgentScope Runtime's published SDK: POST /<name> and /<name>_async."""

@@ -1,0 +1,188 @@
+"""The RPC routes that reach a guest: the hot path, async from the socket to the guest and back."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+
+from sandboxes import actions, directory, guests, tokens
+from sandboxes.directory import Place
+from sandboxes.wire import serializers
+from sandboxes.wire.views import RpcView
+
+logger = logging.getLogger(__name__)
+
+HEALTH_SECONDS = 5.0
+
+
+def _function(name: str, description: str, argument: str, meaning: str) -> dict[str, object]:
+    parameters = {
+        "type": "object",
+        "properties": {argument: {"type": "string", "description": meaning}},
+        "required": [argument],
+    }
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"name": name, "json_schema": {"type": "function", "function": function}}
+
+
+GENERIC_TOOLS = {
+    "run_ipython_cell": _function(
+        "run_ipython_cell", "Run an IPython cell.", "code", "IPython code to execute"
+    ),
+    "run_shell_command": _function(
+        "run_shell_command", "Run a shell command.", "command", "Shell command to execute"
+    ),
+}
+
+
+class GuestRefused(Exception):
+    """The guest answered with an error of its own."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+def _detail_of(body: bytes) -> str:
+    """Return the detail of a guest's error answer, which may come from an older image."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return body[:500].decode(errors="replace")
+    detail = found.get("detail") if isinstance(found, dict) else None
+    if isinstance(detail, str):
+        # The reference's guest ends its details with a traceback.
+        return detail.partition(": Traceback (most recent call last)")[0]
+    return json.dumps(detail if detail is not None else found)
+
+
+def tool_error(text: str) -> dict[str, object]:
+    """Return a tool result that says what went wrong."""
+    content = {"type": "text", "text": text, "annotations": None, "description": "error"}
+    return {"meta": None, "content": [content], "isError": True}
+
+
+async def _call(place: Place, method: str, path: str, **options: object) -> bytes:
+    """Call the guest; raise GuestRefused, guests.TooSlow, or actions.Ended when it is dead."""
+    try:
+        code, body = await guests.call(place, method, path, **options)
+    except guests.Unreachable as error:
+        sentence = await sync_to_async(actions.mark_lost, thread_sensitive=False)(
+            place.name, actor="server"
+        )
+        raise actions.Ended(sentence) from error
+    if code >= 400:
+        raise GuestRefused(code, _detail_of(body))
+    return body
+
+
+class GuestView(RpcView):
+    """An RPC route answered by the sandbox's guest. Subclasses ask()."""
+
+    view_is_async = True
+
+    async def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        """Do what DRF's dispatch does, without leaving the event loop where nothing blocks."""
+        self.args, self.kwargs = args, kwargs
+        header = request.META.get("HTTP_AUTHORIZATION", "")
+        try:
+            request.caller = tokens.known_caller(header) or await sync_to_async(
+                tokens.authenticate, thread_sensitive=False
+            )(header)
+        except tokens.InvalidToken:
+            request.caller = None  # DRF's own authentication answers, with its headers
+        self.request = drf_request = self.initialize_request(request)
+        self.headers = self.default_response_headers
+        try:
+            self.initial(drf_request)
+            if request.method != "POST":
+                self.http_method_not_allowed(drf_request)
+            fields = self.validated(drf_request)
+            place = await directory.find(request.caller, fields.pop("identity"))
+            return HttpResponse(
+                b'{"data":' + await self.ask(place, **fields) + b"}",
+                content_type="application/json",
+                headers={name: value for name, value in self.headers.items() if name != "Allow"},
+            )
+        except Exception as error:  # as in DRF's dispatch: the handler raises what it does not know
+            response = self.handle_exception(error)
+        return self.finalize_response(drf_request, response)
+
+    async def ask(self, place: Place, **fields: object) -> bytes:
+        """Return the JSON text of the answer's data."""
+        raise NotImplementedError
+
+
+class CheckHealth(GuestView):
+    """Does the sandbox's guest answer?"""
+
+    body = serializers.Identity
+
+    async def ask(self, place: Place) -> bytes:
+        try:
+            await _call(place, "GET", "/fastapi/healthz", limit=HEALTH_SECONDS)
+        except (GuestRefused, guests.TooSlow, actions.Ended):
+            return b"false"
+        return b"true"
+
+
+class ListTools(GuestView):
+    """The sandbox's tools by group: generic, and one group per MCP server."""
+
+    body = serializers.ListTools
+
+    async def ask(self, place: Place, tool_type: str | None = None) -> bytes:
+        groups: dict[str, object] = {}
+        if tool_type != "generic":
+            try:
+                groups = json.loads(await _call(place, "GET", "/fastapi/mcp/list_tools"))
+            except GuestRefused as error:
+                raise actions.Refused(f"The sandbox could not list its tools: {error}") from error
+        groups["generic"] = GENERIC_TOOLS
+        chosen = {tool_type: groups.get(tool_type, {})} if tool_type else groups
+        return json.dumps(chosen).encode()
+
+
+class CallTool(GuestView):
+    """Run a tool. One that failed is a result with isError, not an error of the route."""
+
+    body = serializers.CallTool
+
+    async def ask(
+        self, place: Place, tool_name: str, arguments: dict[str, object] | None = None
+    ) -> bytes:
+        arguments = arguments or {}
+        if tool_name in GENERIC_TOOLS:
+            path, body = f"/fastapi/tools/{tool_name}", arguments
+        else:
+            path = "/fastapi/mcp/call_tool"
+            body = {"tool_name": tool_name, "arguments": arguments}
+        try:
+            return await _call(place, "POST", path, json=body)
+        except GuestRefused as error:
+            return json.dumps(tool_error(f"{tool_name} failed: {error}")).encode()
+        except guests.TooSlow:
+            text = (
+                f"{tool_name} did not answer within {place.timeout:g} s; give it less to do at "
+                f"once, or raise the sandbox type's timeout (RUNTIME_SANDBOX_TIMEOUT)."
+            )
+            return json.dumps(tool_error(text)).encode()
+
+
+class AddMcpServers(GuestView):
+    """Start MCP servers in the sandbox, or connect it to them."""
+
+    body = serializers.AddMcpServers
+
+    async def ask(
+        self, place: Place, server_configs: dict[str, object], overwrite: bool = False
+    ) -> bytes:
+        body = {"server_configs": server_configs, "overwrite": overwrite}
+        try:
+            await _call(place, "POST", "/fastapi/mcp/add_servers", json=body)
+        except GuestRefused as error:
+            raise actions.Refused(str(error), field="server_configs") from error
+        return b'"OK"'

@@ -1,0 +1,139 @@
+"""The RPC routes that change or read rows; those that reach a guest are in tools.py."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from sandboxes import actions
+from sandboxes.models import Sandbox, Session
+from sandboxes.states import State
+from sandboxes.wire import serializers
+from sandboxes.wire.errors import Unprocessable
+from sandboxes.wire.records import record
+
+
+class RpcView(APIView):
+    """One RPC route: a JSON object in, {"data": …} out. Subclasses answer()."""
+
+    body: type[serializers.Body] = serializers.Nothing
+
+    def validated(self, request: Request) -> dict[str, object]:
+        """Return the body's fields, or refuse with 422 what is missing, unknown or mistyped."""
+        body = self.body(data=request.data)
+        if not body.is_valid():
+            raise Unprocessable(body.errors)
+        return body.validated_data
+
+    def post(self, request: Request) -> Response:
+        return Response({"data": self.answer(request, **self.validated(request))})
+
+    def answer(self, request: Request, **fields: object) -> object:
+        raise NotImplementedError
+
+
+class CreateFromPool(RpcView):
+    """Lend a sandbox of a type. Null where MAX_SANDBOX_INSTANCES exist already."""
+
+    body = serializers.CreateFromPool
+
+    def post(self, request: Request) -> Response:
+        fields = self.validated(request)
+        meta = fields.get("meta") or {}
+        try:
+            sandbox = actions.create(
+                request.user,
+                type_name=fields.get("sandbox_type"),
+                session_key=meta.get("session_ctx_id") or "",
+                meta=meta,
+                environment=fields.get("environment"),
+                mount_dir=fields.get("mount_dir"),
+            )
+        except actions.CapReached as error:
+            # The SDK takes null, and nothing else, for "none available".
+            return Response({"data": None, "detail": str(error)})
+        return Response({"data": sandbox.name})
+
+
+class Create(CreateFromPool):
+    """Make a new sandbox with its own environment."""
+
+    body = serializers.Create
+
+
+class Release(RpcView):
+    """Give a sandbox up for good; true also for one that is gone or unknown."""
+
+    body = serializers.Identity
+
+    def answer(self, request: Request, identity: str) -> bool:
+        actions.release(request.user, identity)
+        return True
+
+
+class Start(RpcView):
+    """Continue a stopped sandbox with its files."""
+
+    body = serializers.Identity
+
+    def answer(self, request: Request, identity: str) -> bool:
+        actions.resume(request.user, identity)
+        return True
+
+
+class Stop(RpcView):
+    """End a sandbox's processes and keep its files."""
+
+    body = serializers.Identity
+
+    def answer(self, request: Request, identity: str) -> bool:
+        actions.halt(request.user, identity)
+        return True
+
+
+class GetStatus(RpcView):
+    """running, exited, … or null once it has ended."""
+
+    body = serializers.Identity
+
+    def answer(self, request: Request, identity: str) -> str | None:
+        return actions.status(request.user, identity)
+
+
+class GetInfo(RpcView):
+    """The sandbox's record."""
+
+    body = serializers.Identity
+
+    def answer(self, request: Request, identity: str) -> dict[str, object]:
+        return record(actions.find(request.user, identity))
+
+
+class GetSessionMapping(RpcView):
+    """Names of the sandboxes of one of the caller's sessions."""
+
+    body = serializers.SessionKey
+
+    def answer(self, request: Request, session_ctx_id: str) -> list[str]:
+        found = Sandbox.objects.owned_by(request.user).live().filter(session__key=session_ctx_id)
+        return list(found.order_by("pk").values_list("name", flat=True))
+
+
+class ListSessionKeys(RpcView):
+    """Keys of the caller's sessions that have sandboxes."""
+
+    def answer(self, request: Request) -> list[str]:
+        live = Sandbox.objects.owned_by(request.user).exclude(
+            state__in=(State.STOPPING, State.STOPPED)
+        )
+        keys = Session.objects.filter(sandboxes__in=live).distinct().order_by("key")
+        return list(keys.values_list("key", flat=True))
+
+
+class Cleanup(RpcView):
+    """End all sandboxes of the caller; those of others stay."""
+
+    def answer(self, request: Request) -> bool:
+        actions.cleanup(request.user)
+        return True

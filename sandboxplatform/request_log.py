@@ -1,0 +1,75 @@
+"""One log line per request, and its id on everything that is logged while it is served."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+logger = logging.getLogger("sandboxplatform.request")
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+sandbox_name: ContextVar[str] = ContextVar("sandbox_name", default="")
+
+_ACCEPTED = re.compile(r"[\w.-]{1,64}")
+_QUIET = ("/health", "/healthz", "/readyz")
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def _id_of(scope: Message) -> str:
+    """Return the caller's X-Request-Id if it is fit for a log, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ACCEPTED.fullmatch(text := value.decode("latin-1")):
+            return text
+    return secrets.token_hex(8)
+
+
+class RequestLog:
+    """ASGI middleware: sets the request's id, answers it as X-Request-Id, logs the outcome."""
+
+    def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
+        self.application = application
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send
+    ) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.application(scope, receive, send)
+            return
+        name, begun, status = _id_of(scope), time.perf_counter(), 0
+        request_id.set(name)
+        sandbox_name.set("")
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", name.encode("latin-1")),
+                ]
+            elif message["type"] == "websocket.accept":
+                status = 101
+            await send(message)
+
+        try:
+            await self.application(scope, receive, send_with_id)
+        finally:
+            level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+            logger.log(
+                level,
+                "%s %s %s",
+                scope.get("method", "WEBSOCKET"),
+                scope["path"],
+                status or "broken off",
+                extra={
+                    "status": status,
+                    "milliseconds": round((time.perf_counter() - begun) * 1000, 1),
+                },
+            )

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.renderers import OpenApiJsonRenderer
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from sandboxplatform import health
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("health", health.Health.as_view(), name="health"),
+    path("healthz", health.Alive.as_view(), name="healthz"),
+    path("readyz", health.Ready.as_view(), name="readyz"),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path(
+        "api/schema/swagger-ui/", SpectacularSwaggerView.as_view(url_name="schema"), name="swagger"
+    ),
+    path(
+        "openapi.json",
+        SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
+        name="openapi",
+    ),
+    path("", include("sandboxes.wire.urls")),
+]
