@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from django.conf import settings
 from django.db import models
@@ -12,17 +13,24 @@ from django.utils import timezone
 from sandboxes.states import LIVE, State
 
 
+class Owner(Protocol):
+    """A user, or a caller who acts for one."""
+
+    pk: int
+    is_superuser: bool
+
+
 class SandboxQuerySet(models.QuerySet):
     """Sandboxes; every method narrows the set it is called on."""
 
     def live(self) -> SandboxQuerySet:
         return self.filter(state__in=LIVE)
 
-    def owned_by(self, user: models.Model | None) -> SandboxQuerySet:
+    def owned_by(self, caller: Owner) -> SandboxQuerySet:
         """Narrow to what a caller may see and end: their own, or all for a superuser."""
-        if user is not None and user.is_superuser:
+        if caller.is_superuser:
             return self
-        return self.filter(owner=user)
+        return self.filter(owner_id=caller.pk)
 
     def by_identity(self, identity: str) -> SandboxQuerySet:
         """Find by full name, or by the name without CONTAINER_PREFIX_KEY."""

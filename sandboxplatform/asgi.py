@@ -1,4 +1,4 @@
-"""The ASGI application: the streaming proxy beside Django."""
+"""The ASGI application: the wire, the streaming proxy, and Django's pages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ _django = get_asgi_application()
 
 from sandboxes import guests  # noqa: E402  Django must be set up first
 from sandboxes.proxy import PREFIX, proxy, refuse  # noqa: E402
+from sandboxes.wire.handler import WireHandler  # noqa: E402
 from sandboxplatform.request_log import RequestLog  # noqa: E402
 
 Message = MutableMapping[str, Any]
+
+PAGES = ("/admin", "/api/", "/static/")
+"""What is served with sessions, cookies and CSRF protection; the rest is the wire."""
+
+_wire = WireHandler()
 
 
 async def _lifespan(receive: Callable[[], Awaitable[Message]], send: Callable) -> None:
@@ -36,8 +42,10 @@ async def _route(scope: Message, receive: Callable, send: Callable) -> None:
         await proxy(scope, receive, send)
     elif scope["type"] == "websocket":
         await refuse(scope, receive, send, 404, "There is no WebSocket at this path.")
-    else:
+    elif scope["path"].startswith(PAGES):
         await _django(scope, receive, send)
+    else:
+        await _wire(scope, receive, send)
 
 
 application = RequestLog(_route)

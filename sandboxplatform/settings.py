@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-import dj_database_url
+from environ import Env
 
 from sandboxplatform import config
 from sandboxplatform.setting_table import BASE_DIR
@@ -83,12 +83,20 @@ TEMPLATES = [
 ]
 
 if PLATFORM.DATABASE_URL:
-    DATABASES = {"default": dj_database_url.parse(PLATFORM.DATABASE_URL, conn_health_checks=True)}
+    DATABASES = {
+        "default": {
+            **Env.db_url_config(PLATFORM.DATABASE_URL),
+            "CONN_HEALTH_CHECKS": True,
+            # A burst of requests shares these, or the server would run out of connections.
+            "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 20}},
+        }
+    }
 else:
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": DATA_DIR / "db.sqlite3",
+            "CONN_MAX_AGE": 60,
             # Claims and port leases fail without these: see checks.py.
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",

@@ -23,3 +23,8 @@ urlpatterns = [
     ),
     path("", include("sandboxes.wire.urls")),
 ]
+
+handler400 = "sandboxplatform.errors.bad_request"
+handler403 = "sandboxplatform.errors.forbidden"
+handler404 = "sandboxplatform.errors.not_found"
+handler500 = "sandboxplatform.errors.server_error"

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from sandboxes import actions
+from sandboxes.admin.base import ReadOnlyAdmin, state_badge
+from sandboxes.models import Event, Sandbox
+from sandboxes.states import StopReason
+
+
+class EventInline(admin.TabularInline):
+    model = Event
+    extra = 0
+    can_delete = False
+    fields = ("at", "old_state", "new_state", "reason", "actor", "detail")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(Sandbox)
+class SandboxAdmin(ReadOnlyAdmin):
+    list_display = ("name", "badge", "sandbox_type", "owner", "session", "created_at")
+    list_filter = ("state", "sandbox_type", "stop_reason")
+    list_select_related = ("sandbox_type", "owner", "session")
+    search_fields = ("name", "session__key", "owner__username")
+    # The environment may hold what callers keep secret.
+    exclude = ("environment",)
+    inlines = (EventInline,)
+    actions = ("stop_selected",)
+
+    class Media:
+        css = {"all": ("sandboxes/badges.css",)}
+
+    @admin.display(description="state", ordering="state")
+    def badge(self, sandbox: Sandbox) -> SafeString:
+        return state_badge(sandbox)
+
+    @admin.action(permissions=["stop"], description="Stop and remove selected sandboxes")
+    def stop_selected(self, request: HttpRequest, queryset: QuerySet[Sandbox]) -> None:
+        live = list(queryset.live())
+        gone = actions.stop_all(
+            live, reason=StopReason.ADMIN, actor=f"admin:{request.user.get_username()}"
+        )
+        already, pending = queryset.count() - len(live), len(live) - gone
+        self.message_user(
+            request,
+            f"Removed {gone}, already gone {already}, still being removed {pending}.",
+            messages.WARNING if pending else messages.SUCCESS,
+        )
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("sandboxes.stop_sandbox")
