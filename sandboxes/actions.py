@@ -13,7 +13,7 @@ from django.db import close_old_connections, transaction
 from django.utils import timezone
 
 from deployers.errors import DeployerError, UnsupportedSpec
-from sandboxes import deployment, lifecycle, registry
+from sandboxes import deployment, lifecycle, log_context, registry
 from sandboxes.models import Event, Installation, Sandbox, SandboxType, Session
 from sandboxes.models.sandbox import WORKER_LEASE
 from sandboxes.states import State, StopReason
@@ -152,6 +152,7 @@ def create(
     except UnsupportedSpec as error:
         raise Refused(str(error), field="sandbox_type") from error
     _insert(sandbox, caller=caller, session_key=session_key)
+    log_context.note_sandbox(sandbox.name)
     lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
     return sandbox
 
@@ -166,6 +167,7 @@ def find(caller: Caller, identity: str) -> Sandbox:
     )
     if found is None:
         raise Unknown(f"There is no sandbox {identity!r}.")
+    log_context.note_sandbox(found.name)
     return found
 
 

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import close_old_connections
 
-from sandboxes import actions
+from sandboxes import actions, log_context
 from sandboxes.models import Sandbox
 from sandboxes.signals import sandbox_moved
 from sandboxes.states import State
@@ -112,6 +112,7 @@ async def find(caller: Caller, identity: str) -> Place:
                 _places.popitem(last=False)
     if place is None or not (caller.is_superuser or place.owner_id == caller.user_id):
         raise actions.Unknown(f"There is no sandbox {identity!r}.")
+    log_context.note_sandbox(name)
     if place.ending:
         raise actions.Ended(place.ending)
     if place.state == State.HALTED:

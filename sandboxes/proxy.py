@@ -131,7 +131,6 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         identity, path = _target(scope)
         place = await _place(await _caller(scope), identity)
-        scope.setdefault("state", {})["sandbox"] = place.name
         await serve(place, path, scope, receive, send)
     except Answer as answer:
         await refuse(scope, receive, send, answer.status, answer.detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 
-from sandboxplatform.request_log import request_id
+from sandboxes import log_context
 
 PAGES = "/admin/"
 
@@ -32,5 +32,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     if request.path.startswith(PAGES):
         return defaults.server_error(request)
-    detail = f"The server failed; its log tells why under request {request_id.get()}."
+    context = log_context.current.get()
+    where = f" under request {context.request}" if context else ""
+    detail = f"The server failed; its log tells why{where}."
     return JsonResponse({"detail": detail}, status=500)

@@ -7,7 +7,7 @@ import logging
 import logging.config
 from datetime import UTC, datetime
 
-from sandboxplatform.request_log import request_id, sandbox_name
+from sandboxes import log_context
 
 FIELDS = ("status", "milliseconds")
 """What a record may carry beside its message, given as extra."""
@@ -17,8 +17,8 @@ class AddContext(logging.Filter):
     """Put the request's id and the sandbox's name on every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request = request_id.get()
-        record.sandbox = sandbox_name.get()
+        context = log_context.current.get() or log_context.LogContext()
+        record.request, record.sandbox = context.request, context.sandbox
         return True
 
 

@@ -7,13 +7,11 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
-logger = logging.getLogger("sandboxplatform.request")
+from sandboxes import log_context
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-sandbox_name: ContextVar[str] = ContextVar("sandbox_name", default="")
+logger = logging.getLogger("sandboxplatform.request")
 
 _ACCEPTED = re.compile(r"[\w.-]{1,64}")
 _QUIET = ("/health", "/healthz", "/readyz")
@@ -43,8 +41,7 @@ class RequestLog:
             await self.application(scope, receive, send)
             return
         name, begun, status = _id_of(scope), time.perf_counter(), 0
-        request_id.set(name)
-        sandbox_name.set("")
+        log_context.current.set(log_context.LogContext(request=name))
 
         async def send_with_id(message: Message) -> None:
             nonlocal status

@@ -1,6 +1,23 @@
-"""What drf-spectacular cannot see for itself: the routes served beside Django."""
+"""What drf-spectacular cannot see for itself: the RPC bodies, and the routes beside Django."""
 
 from __future__ import annotations
+
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework.views import APIView
+
+from sandboxes.wire import serializers
+
+_ERRORS = {
+    400: "The body is not JSON.",
+    401: "The token is missing or not known.",
+    404: "The caller has no such sandbox.",
+    409: "The sandbox is not in a state for this.",
+    410: "The sandbox has ended.",
+    413: "The body is too large.",
+    422: "A field is missing, unknown, or of the wrong form; detail names it.",
+    502: "The deployer refused; detail says what to change.",
+    503: "Not now; see Retry-After.",
+}
 
 _IDENTITY = {
     "name": "identity",
@@ -41,3 +58,19 @@ def add_streaming_routes(result: dict, generator: object, request: object, publi
     methods = ("get", "post", "put", "patch", "delete", "head", "options")
     result["paths"]["/proxy/{identity}/{path}"] = {method: _operation(method) for method in methods}
     return result
+
+
+def described(view: type[APIView]) -> type[APIView]:
+    """Return a view of an RPC route with its body and answers in the schema."""
+    errors = {
+        code: OpenApiResponse(serializers.Detail, description=meaning)
+        for code, meaning in _ERRORS.items()
+    }
+    operation = extend_schema(
+        tags=["wire"],
+        request=view.body,
+        responses={200: serializers.Data, **errors},
+        description=view.__doc__,
+    )
+    # A class of its own: one view serves two names, and a schema belongs to a class.
+    return extend_schema_view(post=operation)(type(view.__name__, (view,), {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.views import APIView
 
-from sandboxes.wire import tools, views
+from sandboxes.wire import schema, tools, views
 
 ROUTES: dict[str, type[APIView]] = {
     "create_from_pool": views.CreateFromPool,
@@ -25,7 +25,7 @@ ROUTES: dict[str, type[APIView]] = {
 }
 
 urlpatterns = [
-    path(f"{name}{suffix}", view.as_view(), name=f"{name}{suffix}")
+    path(f"{name}{suffix}", schema.described(view).as_view(), name=f"{name}{suffix}")
     for name, view in ROUTES.items()
     for suffix in ("", "_async")
 ]

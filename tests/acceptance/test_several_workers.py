@@ -1,0 +1,77 @@
+"""Several workers with Redis: any worker serves any sandbox, and all refuse a released one."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from tests.server import free_port
+
+pytestmark = [pytest.mark.redis, pytest.mark.bubblewrap]
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    """A real Redis with an ACL user; yields its settings and its process."""
+    port = free_port()
+    config = tmp_path / "redis.conf"
+    config.write_text(
+        f"bind 127.0.0.1\nport {port}\nsave ''\ndir {tmp_path}\n"
+        "user default off\nuser worker on >s3cret ~* &* +@all\n"
+    )
+    process = subprocess.Popen(
+        ["redis-server", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    settings = {
+        "REDIS_ENABLED": "True",
+        "REDIS_SERVER": "127.0.0.1",
+        "REDIS_PORT": str(port),
+        "REDIS_USER": "worker",
+        "REDIS_PASSWORD": "s3cret",
+    }
+    yield settings, process
+    process.terminate()
+    process.wait(10)
+
+
+def redis_cli(settings, *command):
+    done = subprocess.run(
+        ["redis-cli", "-p", settings["REDIS_PORT"], "--user", "worker", "--pass", "s3cret"]
+        + ["--no-auth-warning", *command],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_all_workers_serve_and_all_refuse_after_the_release(make_server, redis_server):
+    settings, _ = redis_server
+    server = make_server(CONTAINER_DEPLOYMENT="local", WORKERS="3", **settings).start()
+    name = server.create()
+    for _ in range(20):
+        assert server.shell(name, "echo here") == "here\n"
+    assert "place:" in redis_cli(settings, "keys", "*")
+    server.rpc("release", identity=name)
+    assert "place:" not in redis_cli(settings, "keys", "*")
+    time.sleep(1.1)
+    call = {"tool_name": "run_shell_command", "arguments": {"command": "true"}}
+    statuses = {server.rpc("call_tool", identity=name, **call)[0] for _ in range(20)}
+    assert statuses == {410}
+    assert server.stop() == 0
+
+
+def test_no_request_fails_when_redis_goes_away(make_server, redis_server):
+    settings, process = redis_server
+    server = make_server(CONTAINER_DEPLOYMENT="local", WORKERS="2", **settings).start()
+    name = server.create()
+    process.kill()
+    process.wait()
+    time.sleep(1.1)
+    for _ in range(5):
+        assert server.shell(name, "echo here") == "here\n"
+    assert server.rpc("release", identity=name) == (200, {"data": True})
+    assert server.stop() == 0
