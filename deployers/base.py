@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from deployers.errors import UnsupportedSpec
 
 WORKSPACE = "/workspace"
 """Where every sandbox sees its workspace."""
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A DNS label (RFC 1123): valid as the name of a container, a pod and a directory alike."""
 
 
 class Isolation(StrEnum):
@@ -51,7 +55,8 @@ class Phase(StrEnum):
     """Stopped by stop(); start() continues it with its files."""
 
     BROKEN = "broken"
-    """It ended by itself, or only half of it is there; it can only be removed."""
+    """It ended by itself, or only half of it is there; remove() clears it away, and start()
+    puts a new one in its place."""
 
     ABSENT = "absent"
 
@@ -183,10 +188,20 @@ class Deployer(ABC):
 
     def validate(self, spec: SandboxSpec) -> None:
         """Raise UnsupportedSpec if the spec asks for what this deployer lacks; call no one."""
+        if not NAME.fullmatch(spec.name):
+            raise UnsupportedSpec(
+                f"{spec.name!r} cannot name a sandbox: use at most 63 lower-case letters, digits "
+                "and dashes, with a letter or digit at both ends."
+            )
         if (spec.mounts or spec.workspace) and not self.supports_mounts:
             raise UnsupportedSpec(f"{type(self).__name__} cannot mount directories of this host.")
         if self.needs_host_port and spec.host_port is None:
             raise UnsupportedSpec(f"{type(self).__name__} needs a host port.")
+        if spec.network is not None and not self.supports_network:
+            raise UnsupportedSpec(
+                f"{type(self).__name__} cannot choose what a sandbox reaches from inside: "
+                "leave the network of the sandbox type unset."
+            )
 
     @abstractmethod
     def start(self, spec: SandboxSpec) -> Observation:
@@ -194,8 +209,9 @@ class Deployer(ABC):
         Ask the infrastructure for a sandbox called spec.name; do not wait for its guest.
 
         Starting a name that already runs is a success, so that a caller who died after the
-        call can safely make it again; starting one that was stopped continues it. On an
-        error nothing of the sandbox is left behind as far as this deployer can reach.
+        call can safely make it again; starting one that was stopped continues it as it was
+        made; one that is BROKEN is replaced. A name that belongs to someone else is Rejected.
+        On an error nothing of a new sandbox is left behind as far as this deployer can reach.
         """
 
     @abstractmethod
@@ -217,7 +233,11 @@ class Deployer(ABC):
 
     @abstractmethod
     def inspect_all(self) -> Iterator[Observation]:
-        """Yield one Observation for each sandbox there that carries our instance."""
+        """
+        Yield one Observation for each sandbox there that carries our instance.
+
+        Meant to be cheap for many: started_at may be when it was made.
+        """
 
     def stop(self, name: str) -> None:
         """End its processes and keep its files. Needs supports_stop; absent is an error."""
@@ -269,5 +289,5 @@ class Deployer(ABC):
         """Remove an image that no sandbox uses; absent is a success. Needs supports_images."""
         raise UnsupportedSpec(f"{type(self).__name__} has no images.")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most deployers hold no connection
         """Give back connections; sandboxes are not touched."""

@@ -17,3 +17,11 @@ class Rejected(DeployerError):
 
 class UnsupportedSpec(Rejected):
     """The spec asks for an ability that this deployer does not have."""
+
+
+class PortTaken(Unavailable):
+    """A stranger listens on the host port of the spec; another port will do."""
+
+    def __init__(self, sentence: str, *, port: int | None) -> None:
+        super().__init__(sentence)
+        self.port = port

@@ -1,0 +1,5 @@
+"""Sandboxes on this very machine, through bubblewrap."""
+
+from deployers.bubblewrap.deployer import BubblewrapDeployer
+
+__all__ = ["BubblewrapDeployer"]
