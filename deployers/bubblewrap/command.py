@@ -14,6 +14,9 @@ USER = 1000
 GUEST = "/opt/guest"
 """What is bound below it can be imported inside; the guest itself is GUEST/guest."""
 
+HOME = "/tmp/home"  # noqa: S108  # the sandbox's own /tmp
+"""Not the workspace: what programs keep there is none of the caller's files."""
+
 SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 ETC = (
@@ -58,14 +61,11 @@ def environment(spec: SandboxSpec, python: Python, guest_fd: int) -> dict[str, s
     """Return all that the guest finds in its environment; nothing of the server's is in it."""
     programs = f"{python.executable.parent}:/usr/local/bin:/usr/bin:/bin"
     env = {
-        "HOME": WORKSPACE,
+        "HOME": HOME,
         "LANG": "C.UTF-8",
         "PATH": programs,
         "SHELL": "/bin/sh",
         "USER": "sandbox",
-        "XDG_CACHE_HOME": "/tmp/.cache",  # noqa: S108  # the sandbox's own /tmp
-        "XDG_CONFIG_HOME": "/tmp/.config",  # noqa: S108
-        "XDG_DATA_HOME": "/tmp/.local/share",  # noqa: S108
         **spec.env,
         "GUEST_FD": str(guest_fd),
     }
@@ -82,7 +82,7 @@ def etc_files(hostname: str, network: Network) -> dict[str, str]:
     """Return the files in /etc that are written for the sandbox."""
     return {
         "/etc/passwd": f"root:x:0:0:root:/:/sbin/nologin\n"
-        f"sandbox:x:{USER}:{USER}:sandbox:{WORKSPACE}:/bin/sh\n"
+        f"sandbox:x:{USER}:{USER}:sandbox:{HOME}:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/:/sbin/nologin\n",
         "/etc/group": f"root:x:0:\nsandbox:x:{USER}:\nnogroup:x:65534:\n",
         "/etc/hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost\n",
@@ -122,6 +122,7 @@ def bwrap_arguments(
     args += ["--proc", "/proc", "--dev", "/dev"]
     args += _tmpfs("/dev/shm", plan.shm_mb, features)  # noqa: S108
     args += _tmpfs("/tmp", plan.tmp_mb, features)  # noqa: S108
+    args += ["--perms", "0700", "--dir", HOME]
     for path, fd in files.items():
         args += ["--file", str(fd), path]
     for path in ETC:

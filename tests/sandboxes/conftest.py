@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from django.db import connections
+
+from sandboxes import deployment, directory, registry, tokens
+from sandboxes.models import Installation
+from tests.factories import make_caller
+
+
+@pytest.fixture
+def platform(settings):
+    """The settings of the README's table; changes are undone after the test."""
+    before = dict(vars(settings.PLATFORM))
+    yield settings.PLATFORM
+    settings.PLATFORM.__dict__.clear()
+    settings.PLATFORM.__dict__.update(before)
+
+
+@pytest.fixture
+def fake(platform, tmp_path):
+    """The fake deployer of this process, with its knobs, and rows for the built-in types."""
+    platform.CONTAINER_DEPLOYMENT = "fake"
+    platform.DEFAULT_MOUNT_DIR = str(tmp_path / "workspaces")
+    registry.sync()
+    Installation.current_id()
+    for forget in (deployment.forget, tokens.forget, directory.clear):
+        forget()
+    deployer = deployment.current()
+    yield deployer
+    deployer.fail_inspect = None
+    for seen in list(type(deployer).inspect_all(deployer)):
+        deployer.vanish(seen.name)
+    deployment.forget()
+
+
+@pytest.fixture
+def alice():
+    return make_caller("alice")
+
+
+@pytest.fixture
+def bob():
+    return make_caller("bob")
+
+
+@pytest.fixture
+def in_thread():
+    """Return a wrapper that closes a thread's own database connection after the call."""
+
+    def wrap(call):
+        def run(*args, **kwargs):
+            try:
+                return call(*args, **kwargs)
+            finally:
+                connections.close_all()
+
+        return run
+
+    return wrap

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from deployers.errors import PortTaken, Rejected, Unavailable
+from sandboxes import actions, lifecycle
+from sandboxes.models import Event, PortLease, Sandbox, SandboxType, Session
+from sandboxes.states import State, StopReason
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def nothing_is_left(fake):
+    return (
+        not list(fake.inspect_all())
+        and not PortLease.objects.exists()
+        and not any(Path(row.workspace).exists() for row in Sandbox.objects.all())
+    )
+
+
+def test_a_created_sandbox_runs_and_its_path_is_recorded(fake, alice):
+    sandbox = actions.create(alice, session_key="s", meta={"a": 1}, environment={"B": "2"})
+    row = Sandbox.objects.get()
+    assert (row.name, row.state, row.owner_id) == (sandbox.name, State.RUNNING, alice.user_id)
+    assert (row.session.key, row.meta, row.environment) == ("s", {"a": 1}, {"B": "2"})
+    assert row.url
+    assert Path(row.workspace).is_dir()
+    assert list(Event.objects.values_list("new_state", "actor")) == [
+        ("pending", "user:alice"),
+        ("starting", "user:alice"),
+        ("running", "user:alice"),
+    ]
+
+
+def test_the_name_is_committed_before_the_deployer_is_called(fake, alice):
+    seen = []
+
+    def look(name):
+        seen.append((name, Sandbox.objects.filter(name=name, state=State.STARTING).exists()))
+
+    fake.fail_start = look
+    sandbox = actions.create(alice)
+    assert seen == [(sandbox.name, True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "again_later"),
+    [(Unavailable("the engine is away"), True), (Rejected("there is no such image"), False)],
+)
+def test_a_start_that_fails_leaves_nothing_and_says_why(fake, alice, error, again_later):
+    fake.fail_start = error
+    fake.needs_host_port = True
+    with pytest.raises(lifecycle.StartFailed, match=str(error)) as caught:
+        actions.create(alice)
+    assert caught.value.again_later is again_later
+    row = Sandbox.objects.get()
+    assert (row.state, row.stop_reason) == (State.STOPPED, StopReason.FAILED)
+    assert str(error) in row.detail
+    assert nothing_is_left(fake)
+
+
+def test_a_guest_that_never_answers_is_given_up_with_the_stage_and_the_setting(
+    fake, alice, platform
+):
+    platform.CREATE_TIMEOUT = 1
+    fake.guest_delay = 60
+    with pytest.raises(lifecycle.StartFailed, match=r"guest did not answer.*CREATE_TIMEOUT"):
+        actions.create(alice)
+    assert nothing_is_left(fake)
+
+
+def test_a_sandbox_that_dies_while_it_starts_is_told_at_once(fake, alice):
+    fake.guest_delay, fake.dies_after = 60, 0
+    with pytest.raises(lifecycle.StartFailed, match="it ended before its guest answered"):
+        actions.create(alice)
+    assert nothing_is_left(fake)
+
+
+def test_a_removal_that_fails_leaves_it_stopping_for_the_reaper(fake, alice):
+    sandbox = actions.create(alice)
+    fake.fail_remove = Unavailable("the engine is away")
+    actions.release(alice, sandbox.name)
+    row = Sandbox.objects.get()
+    assert (row.state, row.detail) == (State.STOPPING, "the engine is away")
+    assert row.worker_until is not None
+
+
+def test_a_port_is_leased_and_given_back(fake, alice):
+    fake.needs_host_port = True
+    sandbox = actions.create(alice)
+    assert PortLease.objects.get().sandbox == sandbox
+    actions.release(alice, sandbox.name)
+    assert nothing_is_left(fake)
+
+
+def test_a_port_that_a_stranger_holds_is_skipped(fake, alice):
+    fake.needs_host_port, tried = True, []
+
+    def taken_once(name):
+        tried.append(PortLease.objects.get().port)
+        return PortTaken("in use", port=tried[0]) if len(tried) == 1 else None
+
+    fake.fail_start = taken_once
+    actions.create(alice)
+    assert len(tried) == 2
+    assert PortLease.objects.get().port == tried[1]
+
+
+def test_a_full_port_range_is_named(fake, alice, platform):
+    platform.PORT_RANGE, fake.needs_host_port = (50000, 50001), True
+    actions.create(alice)
+    with pytest.raises(lifecycle.StartFailed, match=r"All 1 ports of PORT_RANGE"):
+        actions.create(alice)
+
+
+def test_parallel_creates_get_distinct_ports(fake, alice, platform, in_thread):
+    platform.PORT_RANGE, fake.needs_host_port = (50000, 50008), True
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(in_thread(lambda _: actions.create(alice)), range(8)))
+    assert sorted(PortLease.objects.values_list("port", flat=True)) == list(range(50000, 50008))
+
+
+def test_the_cap_is_never_exceeded_by_parallel_creates(fake, alice, platform, in_thread):
+    platform.MAX_SANDBOX_INSTANCES = 3
+
+    def create(_):
+        try:
+            return actions.create(alice)
+        except actions.CapReached:
+            return None
+
+    with ThreadPoolExecutor(12) as pool:
+        made = [sandbox for sandbox in pool.map(in_thread(create), range(12)) if sandbox]
+    assert len(made) == 3
+    assert Sandbox.objects.count() == 3
+    actions.release(alice, made[0].name)
+    assert actions.create(alice)
+
+
+def test_a_burst_queues_instead_of_starting_all_at_once(
+    fake, alice, platform, in_thread, monkeypatch
+):
+    monkeypatch.setattr(lifecycle, "_slots", threading.BoundedSemaphore(2))
+    running, most, lock = 0, 0, threading.Lock()
+    start = fake.start
+
+    def counted(spec):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            return start(spec)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(fake, "start", counted)
+    fake.start_delay = 0.05
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(in_thread(lambda _: actions.create(alice)), range(8)))
+    assert most == 2
+    assert Sandbox.objects.filter(state=State.RUNNING).count() == 8
+
+
+def test_a_create_that_waited_too_long_in_the_queue_is_told(fake, alice, platform, monkeypatch):
+    monkeypatch.setattr(lifecycle, "_slots", threading.BoundedSemaphore(1))
+    lifecycle._slots.acquire()
+    platform.CREATE_TIMEOUT = 0.1
+    with pytest.raises(lifecycle.StartFailed, match="waited in the queue"):
+        actions.create(alice)
+    assert nothing_is_left(fake)
+
+
+def test_an_async_type_is_the_same_type(fake, alice):
+    assert actions.create(alice, type_name="base_async").sandbox_type.name == "base"
+
+
+def test_a_disabled_type_is_refused(fake, alice):
+    SandboxType.objects.filter(name="base").update(enabled=False)
+    with pytest.raises(actions.Refused, match="no sandbox type 'base'"):
+        actions.create(alice)
+
+
+def test_a_type_that_the_deployer_cannot_make_is_refused_before_any_row(fake, alice):
+    SandboxType.objects.filter(name="base").update(runtime_config={"colour": "red"})
+    with pytest.raises(actions.Refused, match="colour"):
+        actions.create(alice)
+    assert not Sandbox.objects.exists()
+    assert not Session.objects.exists()
+
+
+def test_a_mount_dir_is_used_where_it_is_allowed_and_never_deleted(
+    fake, alice, platform, tmp_path
+):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    with pytest.raises(actions.Refused, match="ALLOW_MOUNT_DIR"):
+        actions.create(alice, mount_dir=str(mine))
+    platform.ALLOW_MOUNT_DIR = True
+    sandbox = actions.create(alice, mount_dir=str(mine))
+    assert sandbox.workspace == str(mine)
+    actions.release(alice, sandbox.name)
+    assert mine.is_dir()
+
+
+def test_a_restart_that_fails_keeps_the_files_of_a_halted_sandbox(fake, alice):
+    sandbox = actions.create(alice)
+    Path(sandbox.workspace, "file").write_text("precious")
+    actions.halt(alice, sandbox.name)
+    fake.fail_start = Unavailable("the engine is away")
+    with pytest.raises(lifecycle.StartFailed, match="the engine is away"):
+        actions.resume(alice, sandbox.name)
+    assert Sandbox.objects.get().state == State.HALTED
+    fake.fail_start = None
+    actions.resume(alice, sandbox.name)
+    assert Path(sandbox.workspace, "file").read_text() == "precious"
+    assert Sandbox.objects.get().state == State.RUNNING
+
+
+def test_callers_see_and_end_their_own_only(fake, alice, bob):
+    mine, theirs = actions.create(alice, session_key="s"), actions.create(bob, session_key="s")
+    with pytest.raises(actions.Unknown):
+        actions.find(alice, theirs.name)
+    actions.release(alice, theirs.name)
+    assert actions.status(bob, theirs.name) == "running"
+    assert actions.cleanup(alice) == 1
+    assert actions.status(alice, mine.name) is None
+    assert actions.status(bob, theirs.name) == "running"

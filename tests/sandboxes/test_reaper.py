@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from deployers import make_deployer
+from deployers.base import SandboxSpec
+from deployers.errors import Unavailable
+from sandboxes import actions, reaper
+from sandboxes.models import Event, PortLease, Sandbox, Session
+from sandboxes.states import State, StopReason
+from tests.factories import make_sandbox, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_pass_over_healthy_sandboxes_changes_nothing(fake, alice):
+    actions.create(alice)
+    halted = actions.create(alice)
+    actions.halt(alice, halted.name)
+    assert not reaper.reap()
+    assert set(Sandbox.objects.values_list("state", flat=True)) == {State.RUNNING, State.HALTED}
+
+
+def test_a_sandbox_that_vanished_is_lost(fake, alice):
+    sandbox = actions.create(alice)
+    fake.vanish(sandbox.name)
+    assert reaper.reap().lost == [sandbox.name]
+    row = Sandbox.objects.get()
+    assert (row.state, row.stop_reason) == (State.STOPPED, StopReason.LOST)
+
+
+def test_a_sandbox_without_a_row_is_removed_as_an_orphan(fake):
+    fake.start(SandboxSpec(name="left-behind", image="image"))
+    assert reaper.reap(dry_run=True).orphans == ["left-behind"]
+    assert [seen.name for seen in fake.inspect_all()] == ["left-behind"]
+    assert reaper.reap().orphans == ["left-behind"]
+    assert not list(fake.inspect_all())
+
+
+def test_what_another_installation_started_is_left_alone(fake):
+    stranger = make_deployer("fake", instance="another")
+    stranger.start(SandboxSpec(name="theirs", image="image"))
+    assert not reaper.reap()
+    assert [seen.name for seen in stranger.inspect_all()] == ["theirs"]
+    stranger.vanish("theirs")
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.STARTING, State.STOPPING])
+def test_what_a_dead_worker_left_unfinished_is_finished(fake, state):
+    sandbox = make_sandbox(state)
+    PortLease.objects.create(sandbox=sandbox, port=50000)
+    fake.start(SandboxSpec(name=sandbox.name, image="image"))
+    assert not reaper.reap()
+    Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
+    assert reaper.reap().abandoned == [sandbox.name]
+    assert Sandbox.objects.get().state == State.STOPPED
+    assert not PortLease.objects.exists()
+    assert not list(fake.inspect_all())
+
+
+def test_a_removal_that_failed_is_tried_again(fake, alice):
+    sandbox = actions.create(alice)
+    fake.fail_remove = Unavailable("the engine is away")
+    actions.release(alice, sandbox.name)
+    Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
+    reaper.reap()
+    assert Sandbox.objects.get().state == State.STOPPING
+    fake.fail_remove = None
+    Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
+    reaper.reap()
+    assert Sandbox.objects.get().state == State.STOPPED
+
+
+def test_an_engine_that_is_away_is_reported_and_nothing_is_taken_for_lost(fake, alice):
+    actions.create(alice)
+    fake.fail_inspect = Unavailable("the engine is away")
+    report = reaper.reap()
+    assert (report.errors, report.lost) == (["the engine is away"], [])
+    assert Sandbox.objects.get().state == State.RUNNING
+
+
+def test_a_sandbox_that_moved_meanwhile_is_left_to_whom_moved_it(fake, alice, monkeypatch):
+    sandbox = actions.create(alice)
+    actions.halt(alice, sandbox.name)
+    fake.vanish(sandbox.name)
+    inspect_all = fake.inspect_all
+
+    def started_meanwhile():
+        Sandbox.objects.get().move_to(State.STARTING, actor="user:alice")
+        return inspect_all()
+
+    monkeypatch.setattr(fake, "inspect_all", started_meanwhile)
+    reaper.reap()
+    assert Sandbox.objects.get().state == State.STARTING
+
+
+def test_old_records_are_forgotten_with_their_events_and_sessions(fake, alice, platform):
+    platform.RELEASED_KEY_TTL = 60
+    sandbox = actions.create(alice, session_key="s")
+    actions.release(alice, sandbox.name)
+    assert not reaper.reap()
+    long_ago = timezone.now() - timedelta(seconds=61)
+    Sandbox.objects.update(stopped_at=long_ago)
+    Session.objects.update(last_active_at=long_ago)
+    assert reaper.reap().forgotten == 1
+    for model in (Sandbox, Event, Session):
+        assert not model.objects.exists()
+
+
+def test_records_are_kept_for_ever_with_a_ttl_of_0(fake, platform):
+    platform.RELEASED_KEY_TTL = 0
+    make_sandbox(State.STOPPED, stopped_at=timezone.now() - timedelta(days=999))
+    assert not reaper.reap()
+
+
+def test_the_command_says_what_it_would_remove(fake, capsys):
+    make_user()
+    fake.start(SandboxSpec(name="left-behind", image="image"))
+    call_command("reapsandboxes", "--dry-run")
+    output = capsys.readouterr().out
+    assert "orphans 1" in output
+    assert "  orphans: left-behind" in output
+    assert list(fake.inspect_all())
