@@ -289,5 +289,12 @@ class Deployer(ABC):
         """Remove an image that no sandbox uses; absent is a success. Needs supports_images."""
         raise UnsupportedSpec(f"{type(self).__name__} has no images.")
 
+    def remove_shared(self) -> None:  # noqa: B027  # most deployers share nothing
+        """
+        Remove what start() made for all sandboxes of this instance, where none uses it.
+
+        start() makes it anew.
+        """
+
     def close(self) -> None:  # noqa: B027  # most deployers hold no connection
         """Give back connections; sandboxes are not touched."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -15,6 +16,8 @@ from deployers.base import Deployer, Limits, SandboxSpec
 from deployers.errors import DeployerError
 from sandboxes import registry
 from sandboxes.readiness import NotReady, wait_until_ready
+
+logger = logging.getLogger(__name__)
 
 CONTEXT = Path(__file__).resolve().parent
 """What a Dockerfile may copy from: the images' folders and the guest."""
@@ -31,7 +34,9 @@ def dockerfile_of(type_name: str) -> Path:
     """Return the Dockerfile of a built-in type; raise BuildFailed where there is none."""
     file = CONTEXT / "images" / type_name / "Dockerfile"
     if not file.is_file():
-        known = ", ".join(sorted(folder.parent.name for folder in CONTEXT.glob("images/*/Dockerfile")))
+        known = ", ".join(
+            sorted(folder.parent.name for folder in CONTEXT.glob("images/*/Dockerfile"))
+        )
         raise BuildFailed(f"There is no Dockerfile for {type_name!r}; there is one for {known}.")
     return file
 
@@ -72,6 +77,14 @@ def _check(deployer: Deployer, image_id: str) -> None:
         deployer.remove(name)
 
 
+def _tidy(deployer: Deployer) -> None:
+    try:
+        deployer.remove_shared()
+    except DeployerError as error:
+        logger.warning("Not everything could be removed: %s", error)
+    deployer.close()
+
+
 def build(type_name: str) -> Iterator[str]:
     """
     Build the image of a type and move its tag to it, yielding what happens line by line.
@@ -103,4 +116,4 @@ def build(type_name: str) -> Iterator[str]:
     except DeployerError as error:
         raise BuildFailed(str(error)) from error
     finally:
-        deployer.close()
+        _tidy(deployer)

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected
-from sandboxes import deployment, ports
+from sandboxes import deployment, ports, pulling
 from sandboxes.models import Sandbox
 from sandboxes.readiness import NotReady, wait_until_ready
 from sandboxes.states import State, StateConflict, StopReason
@@ -137,6 +137,8 @@ def start(sandbox: Sandbox, *, actor: str, deadline: float) -> None:
     was_halted = sandbox.state == State.HALTED
     begun = time.monotonic()
     try:
+        # Outside of the slots: a pull waits for a registry and keeps no core busy.
+        pulling.ensure_image(deployment.current(), sandbox.image, deadline=deadline)
         with _start_slot(deadline):
             sandbox.move_to(State.STARTING, actor=actor)
             url = _bring_up(sandbox, deadline)
@@ -171,12 +173,22 @@ def _give_up(
             again_later=not isinstance(error, Rejected),
         )
     logger.warning("%s", failure)
-    if halt_again and sandbox.state == State.STARTING:
-        deployment.current().stop(sandbox.name)
-        sandbox.move_to(State.HALTED, actor=actor, detail=str(failure))
+    if halt_again:
+        _halt_again(sandbox, actor=actor, detail=str(failure))
     else:
         stop(sandbox, reason=StopReason.FAILED, actor=actor, detail=str(failure))
     return failure
+
+
+def _halt_again(sandbox: Sandbox, *, actor: str, detail: str) -> None:
+    """Put a halted sandbox that did not start back, whatever became of its processes."""
+    if sandbox.state != State.STARTING:
+        return
+    try:
+        deployment.current().stop(sandbox.name)
+    except DeployerError as error:
+        logger.warning("%s is halted, but its processes may run: %s", sandbox.name, error)
+    sandbox.move_to(State.HALTED, actor=actor, detail=detail)
 
 
 def halt(sandbox: Sandbox, *, actor: str) -> None:

@@ -88,7 +88,9 @@ async def main(options: argparse.Namespace) -> None:
             creates.append(time.perf_counter() - begun)
             firsts.append(
                 creates[-1]
-                + await timed(lambda name=name: client.tool(name, "run_shell_command", command="true"))
+                + await timed(
+                    lambda name=name: client.tool(name, "run_shell_command", command="true")
+                )
             )
             releases.append(await timed(lambda name=name: client.rpc("release", identity=name)))
         report("create", creates)

@@ -38,9 +38,7 @@ def test_the_table_names_no_setting_that_is_not_read():
 @pytest.mark.parametrize(
     "command",
     sorted(
-        file.stem
-        for file in BASE_DIR.glob("*/management/commands/*.py")
-        if file.stem != "__init__"
+        file.stem for file in BASE_DIR.glob("*/management/commands/*.py") if file.stem != "__init__"
     ),
 )
 def test_every_command_stands_in_the_readme(command):

@@ -21,9 +21,7 @@ class SandboxTypeAdmin(admin.ModelAdmin):
         # A built-in type's name is part of the wire.
         return ("name",) if obj and obj.built_in else ()
 
-    def has_delete_permission(
-        self, request: HttpRequest, obj: SandboxType | None = None
-    ) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: SandboxType | None = None) -> bool:
         if obj and obj.built_in:
             return False
         return super().has_delete_permission(request, obj)

@@ -110,9 +110,9 @@ class WireHandler:
     async def _answer(self, request: ASGIRequest, path: str, receive: Receive) -> HttpResponse:
         if path not in ASYNC_PATHS:
             # Not cut off when its client leaves: what it began outside it must also record.
-            return await sync_to_async(
-                self._block, thread_sensitive=False, executor=self._threads
-            )(request)
+            return await sync_to_async(self._block, thread_sensitive=False, executor=self._threads)(
+                request
+            )
         view = asyncio.ensure_future(self._async.get_response_async(request))
         watch = asyncio.ensure_future(self._client_left(receive))
         try:

@@ -94,7 +94,9 @@ def test_one_gibibyte_passes_both_ways_with_constant_memory(server, sandbox):
     assert answer.status == 200
     assert json.loads(answer.read())["size"] == count * MEBIBYTE
 
-    connection.request("GET", f"/proxy/{sandbox}/workspace/file?path=big&format=bytes", headers=headers)
+    connection.request(
+        "GET", f"/proxy/{sandbox}/workspace/file?path=big&format=bytes", headers=headers
+    )
     answer = connection.getresponse()
     received, size = hashlib.sha256(), 0
     while block := answer.read(MEBIBYTE):
@@ -153,8 +155,6 @@ def test_a_client_that_leaves_ends_its_command(server, sandbox):
         if server.shell(sandbox, alive) == "gone\n":
             break
     assert server.shell(sandbox, alive) == "gone\n"
-
-
 
 
 def test_headers_are_those_of_the_request_without_ours(server, sandbox):

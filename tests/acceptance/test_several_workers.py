@@ -37,9 +37,9 @@ def redis_server(tmp_path):
 
 
 def redis_cli(settings, *command):
+    secret = ("--pass", "s3cret", "--no-auth-warning")
     done = subprocess.run(
-        ["redis-cli", "-p", settings["REDIS_PORT"], "--user", "worker", "--pass", "s3cret"]
-        + ["--no-auth-warning", *command],
+        ["redis-cli", "-p", settings["REDIS_PORT"], "--user", "worker", *secret, *command],
         capture_output=True,
         text=True,
         timeout=10,

@@ -30,9 +30,7 @@ BOTH = [f"{name}{suffix}" for name in ROUTES for suffix in ("", "_async")]
 @pytest.mark.parametrize("name", BOTH)
 def test_a_wrong_or_missing_token_is_a_401_with_a_challenge(server, name):
     for token in ("", "wrong"):
-        status, headers, body = server.request(
-            "POST", f"/{name}", b"{}", token=token, headers=JSON
-        )
+        status, headers, body = server.request("POST", f"/{name}", b"{}", token=token, headers=JSON)
         assert status == 401
         assert headers["WWW-Authenticate"] == "Bearer"
         assert "oken" in json.loads(body)["detail"]

@@ -51,9 +51,7 @@ BREAKS = {
     "installation_only_one": second_installation,
     "installation_is_the_one": lambda: lambda: Installation.objects.create(only=False),
     "port_leased_once": second_lease,
-    "port_in_range": lambda: (
-        lambda: PortLease.objects.create(port=80, sandbox=make_sandbox())
-    ),
+    "port_in_range": lambda: lambda: PortLease.objects.create(port=80, sandbox=make_sandbox()),
     "session_key_once_per_owner": second_session,
     "session_key_not_empty": lambda: lambda: Session.objects.create(owner=make_user(), key=""),
     "token_digest_is_sha256": lambda: (

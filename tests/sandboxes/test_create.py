@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deployers.errors import PortTaken, Rejected, Unavailable
-from sandboxes import actions, lifecycle
+from sandboxes import actions, lifecycle, registry
 from sandboxes.models import Event, PortLease, Sandbox, SandboxType, Session
 from sandboxes.states import State, StopReason
 
@@ -194,9 +195,7 @@ def test_a_type_that_the_deployer_cannot_make_is_refused_before_any_row(fake, al
     assert not Session.objects.exists()
 
 
-def test_a_mount_dir_is_used_where_it_is_allowed_and_never_deleted(
-    fake, alice, platform, tmp_path
-):
+def test_a_mount_dir_is_used_where_it_is_allowed_and_never_deleted(fake, alice, platform, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     with pytest.raises(actions.Refused, match="ALLOW_MOUNT_DIR"):
@@ -222,6 +221,20 @@ def test_a_restart_that_fails_keeps_the_files_of_a_halted_sandbox(fake, alice):
     assert Sandbox.objects.get().state == State.RUNNING
 
 
+def test_a_restart_that_waited_too_long_in_the_queue_keeps_the_halted_sandbox(
+    fake, alice, platform, monkeypatch
+):
+    sandbox = actions.create(alice)
+    actions.halt(alice, sandbox.name)
+    monkeypatch.setattr(lifecycle, "_slots", threading.BoundedSemaphore(1))
+    lifecycle._slots.acquire()
+    platform.CREATE_TIMEOUT = 0.1
+    with pytest.raises(lifecycle.StartFailed, match="waited in the queue"):
+        actions.resume(alice, sandbox.name)
+    assert Sandbox.objects.get().state == State.HALTED
+    assert Path(sandbox.workspace).is_dir()
+
+
 def test_callers_see_and_end_their_own_only(fake, alice, bob):
     mine, theirs = actions.create(alice, session_key="s"), actions.create(bob, session_key="s")
     with pytest.raises(actions.Unknown):
@@ -231,3 +244,43 @@ def test_callers_see_and_end_their_own_only(fake, alice, bob):
     assert actions.cleanup(alice) == 1
     assert actions.status(alice, mine.name) is None
     assert actions.status(bob, theirs.name) == "running"
+
+
+@pytest.fixture
+def image_of_base(fake):
+    """The name of the base type's image, on a deployer that has images but not this one."""
+    fake.supports_images, fake.images = True, {}
+    return registry.image_of("base", "")
+
+
+def test_a_missing_image_is_pulled_first(fake, alice, image_of_base):
+    fake.offered = frozenset({image_of_base})
+    actions.create(alice)
+    assert image_of_base in fake.images
+
+
+def test_an_image_that_cannot_be_pulled_is_told_and_leaves_nothing(fake, alice, image_of_base):
+    with pytest.raises(lifecycle.StartFailed, match=re.escape(image_of_base)):
+        actions.create(alice)
+    assert nothing_is_left(fake)
+
+
+def test_a_pull_that_takes_longer_goes_on_and_the_caller_is_told_to_ask_again(
+    fake, alice, platform, image_of_base, monkeypatch
+):
+    fake.offered, may_end = frozenset({image_of_base}), threading.Event()
+    pull = fake.pull
+
+    def slow_pull(reference):
+        may_end.wait(30)
+        pull(reference)
+
+    monkeypatch.setattr(fake, "pull", slow_pull)
+    platform.CREATE_TIMEOUT = 0.1
+    with pytest.raises(lifecycle.StartFailed, match="still being pulled") as caught:
+        actions.create(alice)
+    assert caught.value.again_later
+    may_end.set()
+    platform.CREATE_TIMEOUT = 30
+    assert actions.create(alice)
+    assert fake.calls["pull"] == 1

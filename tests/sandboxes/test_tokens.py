@@ -57,7 +57,9 @@ def test_an_inactive_user_is_refused():
 
 def test_only_the_digest_is_kept():
     token, secret = ApiToken.issue(make_user(), "ci")
-    stored = " ".join(str(value) for value in ApiToken.objects.filter(pk=token.pk).values()[0].values())
+    stored = " ".join(
+        str(value) for value in ApiToken.objects.filter(pk=token.pk).values()[0].values()
+    )
     assert secret not in stored
 
 

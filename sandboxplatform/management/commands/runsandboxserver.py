@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from deployers.errors import DeployerError
-from sandboxes import actions, deployment, loop, reaper, registry
+from sandboxes import actions, deployment, loop, pulling, reaper, registry
 from sandboxes.models import Installation, Sandbox
 from sandboxes.states import State, StopReason
 from sandboxplatform import config, logs, web
@@ -156,15 +156,20 @@ class Command(BaseCommand):
         deployment.forget()
         processes = {"web": web.WebServer(application, listener).run}
         if platform.WATCHER_SCAN_INTERVAL:
-            processes["reaper"] = lambda: loop.run_every(
-                reaper.reap, seconds=platform.WATCHER_SCAN_INTERVAL
-            )
+            processes["reaper"] = self._reap
         patience = platform.SHUTDOWN_TIMEOUT + 2 * web.EXTRA_SECONDS
         Supervisor(processes, patience=patience).run()
         listener.close()
         if platform.AUTO_CLEANUP:
             self._remove_all()
         logger.info("The server has closed.")
+
+    @staticmethod
+    def _reap() -> None:
+        defaults = (actions.find_type(name) for name in settings.PLATFORM.DEFAULT_SANDBOX_TYPE)
+        images = [registry.image_of(kind.name, kind.image) for kind in defaults]
+        pulling.prefetch(deployment.current(), images)
+        loop.run_every(reaper.reap, seconds=settings.PLATFORM.WATCHER_SCAN_INTERVAL)
 
     @staticmethod
     def _remove_all() -> None:
@@ -176,4 +181,8 @@ class Command(BaseCommand):
             logger.info("Removing %d sandboxes (AUTO_CLEANUP)", len(left))
             actions.stop_all(left, reason=StopReason.CLEANUP, actor="server")
             time.sleep(0.1)
+        try:
+            deployment.current().remove_shared()
+        except DeployerError as error:
+            logger.warning("Not everything could be removed: %s", error)
         deployment.current().close()

@@ -1,0 +1,291 @@
+"""
+Sandboxes that are not there: the whole contract in memory, with knobs, for tests and demos.
+
+They live in a dictionary of the process, by instance, so that every FakeDeployer of the same
+instance sees the same ones, as the cache backend locmem does. Each is answered by a real HTTP
+server (guest.py) that plays the guest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deployers.base import Deployer, Isolation, Observation, Phase, SandboxSpec
+from deployers.errors import PortTaken, Rejected, UnsupportedSpec
+from deployers.fake.guest import FakeGuest
+from deployers.fake.sandbox import FakeSandbox
+
+_lock = threading.RLock()
+_sandboxes: defaultdict[str, dict[str, FakeSandbox]] = defaultdict(dict)
+
+Failure = Exception | type[Exception] | Callable[[str], Exception | None] | None
+"""An error to raise each time, or a function from the sandbox's name to an error or None."""
+
+
+class FakeDeployer(Deployer):
+    """
+    Keep the contract in memory; every knob is an attribute that may be turned at any time.
+
+    start_delay, remove_delay   seconds that these calls take
+    fail_check, fail_start, fail_inspect, fail_remove, fail_build   what they raise (Failure)
+    ready                       False: sandboxes stay STARTING
+    dies_after, disappears_after   seconds until a sandbox is BROKEN, or ABSENT
+    guest_delay, guest_status   seconds until the guest's healthz is OK; its status then
+    images                      names of the images that exist (changed by pull and build); None:
+                                images mean nothing here
+    offered                     names of the images that a registry offers
+
+    calls counts the calls by verb.
+    """
+
+    isolation = Isolation.PROCESS
+
+    def __init__(
+        self,
+        *,
+        instance: str = "fake",
+        start_delay: float = 0,
+        remove_delay: float = 0,
+        fail_check: Failure = None,
+        fail_start: Failure = None,
+        fail_inspect: Failure = None,
+        fail_remove: Failure = None,
+        fail_build: Failure = None,
+        ready: bool = True,
+        dies_after: float | None = None,
+        disappears_after: float | None = None,
+        guest_delay: float = 0,
+        guest_status: int = 200,
+        images: Mapping[str, str] | None = None,
+        offered: frozenset[str] = frozenset(),
+        needs_host_port: bool = False,
+        supports_mounts: bool = True,
+        supports_limits: bool = True,
+        supports_logs: bool = True,
+        supports_stop: bool = True,
+        supports_network: bool = True,
+    ) -> None:
+        super().__init__(instance=instance)
+        self.start_delay = start_delay
+        self.remove_delay = remove_delay
+        self.fail_check = fail_check
+        self.fail_start = fail_start
+        self.fail_inspect = fail_inspect
+        self.fail_remove = fail_remove
+        self.fail_build = fail_build
+        self.ready = ready
+        self.dies_after = dies_after
+        self.disappears_after = disappears_after
+        self.guest_delay = guest_delay
+        self.guest_status = guest_status
+        self.images = None if images is None else dict(images)
+        self.offered = offered
+        self.needs_host_port = needs_host_port
+        self.supports_mounts = supports_mounts
+        self.supports_limits = supports_limits
+        self.supports_images = images is not None
+        self.supports_logs = supports_logs
+        self.supports_stop = self.keeps_files_when_stopped = supports_stop
+        self.supports_network = supports_network
+        self.calls: Counter[str] = Counter()
+
+    def check(self) -> str:
+        self._enter("check", self.fail_check)
+        return f"Fake sandboxes of {self.instance!r} in this process"
+
+    def validate(self, spec: SandboxSpec) -> None:
+        super().validate(spec)
+        if spec.runtime_config:
+            unknown = ", ".join(spec.runtime_config)
+            raise UnsupportedSpec(f"Fake sandboxes have no runtime_config: {unknown}.")
+
+    def start(self, spec: SandboxSpec) -> Observation:
+        self._enter("start", self.fail_start, spec.name)
+        self.validate(spec)
+        time.sleep(self.start_delay)
+        for source in [mount.source for mount in spec.mounts] + [spec.workspace or Path("/")]:
+            if not source.is_dir():
+                raise Rejected(f"The directory {source} does not exist: create it first.")
+        with _lock:
+            if self.images is not None and self.find_image(spec.image) is None:
+                self.pull(spec.image)
+            sandbox = self._look_up(spec.name)
+            if sandbox and sandbox.phase is Phase.READY:
+                return sandbox.observe()
+            if sandbox is None or sandbox.phase is Phase.BROKEN:
+                sandbox = FakeSandbox(spec)
+            self._run(sandbox)
+            _sandboxes[self.instance][spec.name] = sandbox
+            return sandbox.observe()
+
+    def inspect(self, name: str) -> Observation:
+        self._enter("inspect", self.fail_inspect, name)
+        with _lock:
+            sandbox = self._look_up(name)
+            return sandbox.observe() if sandbox else Observation(name=name, phase=Phase.ABSENT)
+
+    def remove(self, name: str) -> None:
+        self._enter("remove", self.fail_remove, name)
+        time.sleep(self.remove_delay)
+        self.vanish(name)
+
+    def inspect_all(self) -> Iterator[Observation]:
+        self._enter("inspect_all", self.fail_inspect)
+        with _lock:
+            found = [self._look_up(name) for name in list(_sandboxes[self.instance])]
+            seen = [sandbox.observe() for sandbox in found if sandbox]
+        yield from seen
+
+    def stop(self, name: str) -> None:
+        if not self.supports_stop:
+            super().stop(name)
+        self._enter("stop")
+        with _lock:
+            sandbox = self._look_up(name)
+            if sandbox is None or sandbox.phase not in (Phase.READY, Phase.STOPPED):
+                raise Rejected(f"Sandbox {name} does not run.")
+            sandbox.end(Phase.STOPPED)
+
+    def logs(self, name: str, *, lines: int = 200) -> str:
+        if not self.supports_logs:
+            super().logs(name)
+        self._enter("logs")
+        with _lock:
+            sandbox = self._look_up(name)
+            return "".join(f"{line}\n" for line in sandbox.lines[-lines:]) if sandbox else ""
+
+    def find_image(self, reference: str) -> str | None:
+        if self.images is None:
+            return super().find_image(reference)
+        return reference if reference in self.images.values() else self.images.get(reference)
+
+    def can_pull(self, reference: str) -> bool:
+        return reference in self.offered
+
+    def pull(self, reference: str) -> None:
+        if self.images is None:
+            super().pull(reference)
+        self._enter("pull")
+        if reference not in self.offered:
+            raise Rejected(f"The image {reference} is not here, and no registry offers it.")
+        self.images[reference] = _image_id(reference)
+
+    def build(
+        self,
+        context: Path,
+        *,
+        dockerfile: Path | None = None,
+        platform: str | None = None,
+        no_cache: bool = False,
+        network: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Generator[str, None, str]:
+        if self.images is None:
+            raise UnsupportedSpec("These fake sandboxes have no images.")
+        self._enter("build")
+        dockerfile = dockerfile or context / "Dockerfile"
+        steps = dockerfile.read_text().splitlines() if dockerfile.is_file() else ["FROM scratch"]
+        for number, step in enumerate(steps, 1):
+            yield f"Step {number}/{len(steps)} : {step}"
+        self._fail(self.fail_build, str(context))
+        image_id = _image_id(f"{steps} {time.monotonic_ns() if no_cache else ''}")
+        self.images[image_id] = image_id
+        yield f"Successfully built {image_id.removeprefix('sha256:')[:12]}"
+        return image_id
+
+    def tag_image(self, image_id: str, reference: str) -> None:
+        if self.find_image(image_id) is None:
+            raise Rejected(f"There is no image {image_id}.")
+        self.images[reference] = image_id
+
+    def remove_image(self, image_id: str) -> None:
+        if self.images is None:
+            super().remove_image(image_id)
+        self.images = {name: id_ for name, id_ in self.images.items() if id_ != image_id}
+
+    def kill(self, name: str, *, exit_code: int = 137) -> None:
+        """Make a sandbox end by itself, as a crash of the guest would."""
+        with _lock:
+            detail = f"It ended by itself with exit code {exit_code}."
+            _sandboxes[self.instance][name].end(Phase.BROKEN, exit_code=exit_code, detail=detail)
+
+    def vanish(self, name: str) -> None:
+        """Take a sandbox away behind the caller's back, as an operator might."""
+        with _lock:
+            if sandbox := _sandboxes[self.instance].pop(name, None):
+                sandbox.end(Phase.ABSENT)
+
+    def say(self, name: str, line: str) -> None:
+        """Write a line to a sandbox's log."""
+        with _lock:
+            _sandboxes[self.instance][name].lines.append(line)
+
+    def clear(self) -> None:
+        """Take all sandboxes of this instance away."""
+        for name in list(_sandboxes[self.instance]):
+            self.vanish(name)
+
+    def _run(self, sandbox: FakeSandbox) -> None:
+        spec = sandbox.spec
+        if sandbox.guest is None:
+            port = (spec.host_port or 0) if self.needs_host_port else 0
+            try:
+                sandbox.guest = FakeGuest(
+                    env=spec.env,
+                    files=sandbox.files,
+                    workspace=spec.workspace,
+                    port=port,
+                    delay=self.guest_delay,
+                    status=self.guest_status,
+                )
+            except OSError as error:
+                raise PortTaken(f"Port {port} is in use: {error.strerror}.", port=port) from None
+        now = time.monotonic()
+        sandbox.phase = Phase.READY if self.ready else Phase.STARTING
+        sandbox.started_at = datetime.now(UTC)
+        sandbox.dies_at = None if self.dies_after is None else now + self.dies_after
+        vanishes_after = self.disappears_after
+        sandbox.vanishes_at = None if vanishes_after is None else now + vanishes_after
+        for seconds in filter(None, (self.dies_after, vanishes_after)):
+            # So that its guest ends in time even when nobody asks the deployer.
+            timer = threading.Timer(seconds, self._end_in_time, [spec.name])
+            timer.daemon = True
+            timer.start()
+
+    def _end_in_time(self, name: str) -> None:
+        with _lock:
+            self._look_up(name)
+
+    def _look_up(self, name: str) -> FakeSandbox | None:
+        """Find a sandbox after what its knobs have let happen to it by now."""
+        sandbox = _sandboxes[self.instance].get(name)
+        now = time.monotonic()
+        if sandbox and sandbox.vanishes_at is not None and sandbox.vanishes_at <= now:
+            self.vanish(name)
+            return None
+        if sandbox and sandbox.guest and sandbox.dies_at is not None and sandbox.dies_at <= now:
+            self.kill(name, exit_code=1)
+        return sandbox
+
+    def _enter(self, verb: str, failure: Failure = None, name: str = "") -> None:
+        self.calls[verb] += 1
+        self._fail(failure, name)
+
+    @staticmethod
+    def _fail(failure: Failure, name: str) -> None:
+        if isinstance(failure, type) and issubclass(failure, Exception):
+            raise failure(f"The fake deployer was told to fail on {name}.")
+        if callable(failure):
+            failure = failure(name)
+        if failure is not None:
+            raise failure
+
+
+def _image_id(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from http.client import HTTPException, HTTPResponse
+from threading import Timer
+
+import pytest
+
+from deployers.base import Phase
+from deployers.errors import PortTaken, Rejected, Unavailable
+from deployers.fake import FakeDeployer
+from tests.deployers.contract import (
+    TOKEN,
+    DeployerContract,
+    DeployerSteps,
+    eventually,
+    fetch,
+    guest_answers,
+)
+
+
+class FakeSteps(DeployerSteps):
+    image = "fake/image:latest"
+    can_run_inside = False
+    options: dict[str, object] = {}
+
+    @pytest.fixture
+    def deployer(self):
+        deployer = FakeDeployer(instance=secrets.token_hex(4), **self.options)
+        yield deployer
+        deployer.fail_inspect = deployer.fail_remove = None
+        deployer.clear()
+
+    def other_instance(self, deployer):
+        return FakeDeployer(instance=f"{deployer.instance}-b", **self.options)
+
+    def let_die(self, deployer, name):
+        deployer.kill(name, exit_code=7)
+        return 7
+
+    def say(self, deployer, name, line):
+        deployer.say(name, line)
+
+    def make_half(self, deployer, spec):
+        FakeDeployer(instance=deployer.instance, **self.options | {"ready": False}).start(spec)
+
+    def leftovers(self, deployer):
+        return [seen.name for seen in deployer.inspect_all()]
+
+
+class TestFake(FakeSteps, DeployerContract):
+    pass
+
+
+class TestFakeWithImages(FakeSteps, DeployerContract):
+    options = {"images": {"fake/image:latest": "sha256:1"}}
+
+
+class TestFakeWithLittle(FakeSteps, DeployerContract):
+    options = {
+        "needs_host_port": True,
+        "supports_mounts": False,
+        "supports_limits": False,
+        "supports_logs": False,
+        "supports_stop": False,
+        "supports_network": False,
+    }
+
+
+class TestKnobs(FakeSteps):
+    def test_every_deployer_of_an_instance_sees_the_same_sandboxes(self, deployer, make_spec):
+        spec = make_spec()
+        self.start(deployer, spec)
+        again = FakeDeployer(instance=deployer.instance)
+        assert again.inspect(spec.name) == deployer.inspect(spec.name)
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            Unavailable,
+            Unavailable("The engine sleeps."),
+            lambda name: Unavailable(f"{name} sleeps."),
+        ],
+    )
+    def test_a_start_that_is_told_to_fail_leaves_nothing(self, deployer, make_spec, failure):
+        spec = make_spec()
+        deployer.fail_start = failure
+        with pytest.raises(Unavailable):
+            deployer.start(spec)
+        assert deployer.inspect(spec.name).phase is Phase.ABSENT
+        assert deployer.calls["start"] == 1
+
+    def test_a_failure_may_be_for_some_only(self, deployer, make_spec):
+        good, bad = make_spec(), make_spec()
+        deployer.fail_start = lambda name: Rejected("No.") if name == bad.name else None
+        self.start(deployer, good)
+        with pytest.raises(Rejected):
+            deployer.start(bad)
+
+    def test_it_stays_starting_until_it_is_ready(self, deployer, make_spec):
+        spec = make_spec()
+        deployer.ready = False
+        seen = deployer.start(spec)
+        assert (seen.phase, seen.url) == (Phase.STARTING, "")
+        deployer.ready = True
+        self.start(deployer, spec)
+
+    def test_it_dies_and_its_guest_with_it(self, deployer, make_spec):
+        spec = make_spec()
+        deployer.dies_after = 0
+        url = deployer.start(spec).url
+        assert deployer.inspect(spec.name).phase is Phase.BROKEN
+        assert not guest_answers(url)
+
+    def test_its_guest_dies_in_time_although_nobody_looks(self, deployer, make_spec):
+        deployer.dies_after = 0.05
+        url = deployer.start(make_spec()).url
+        assert guest_answers(url)
+        assert eventually(lambda: not guest_answers(url))
+
+    def test_it_disappears(self, deployer, make_spec):
+        spec = make_spec()
+        deployer.disappears_after = 0
+        deployer.start(spec)
+        assert deployer.inspect(spec.name).phase is Phase.ABSENT
+        assert list(deployer.inspect_all()) == []
+
+    def test_the_guest_may_be_late_or_sick(self, deployer, make_spec):
+        deployer.guest_delay = 3600
+        url = deployer.start(make_spec()).url
+        assert fetch(url, "/fastapi/healthz")[0] == 503
+        deployer.guest_delay, deployer.guest_status = 0, 500
+        url = deployer.start(make_spec()).url
+        assert fetch(url, "/fastapi/healthz")[0] == 500
+
+    def test_a_build_makes_an_image_that_can_be_tagged_and_started(self, make_spec, tmp_path):
+        (tmp_path / "Dockerfile").write_text("FROM base\nRUN true\n")
+        with_images = FakeDeployer(instance="fake-build", images={}, offered=frozenset({"a/b"}))
+        steps = with_images.build(tmp_path)
+        lines = [next(steps), next(steps), next(steps)]
+        with pytest.raises(StopIteration) as end:
+            next(steps)
+        assert lines[1] == "Step 2/2 : RUN true"
+        with_images.tag_image(end.value.value, "made/here:1")
+        assert with_images.find_image("made/here:1") == end.value.value
+        with_images.start(make_spec(image="made/here:1"))
+        with_images.start(make_spec(image="a/b"))
+        assert with_images.calls["pull"] == 1
+        with_images.remove_image(end.value.value)
+        assert with_images.find_image("made/here:1") is None
+        with_images.clear()
+
+    def test_a_build_may_fail(self, tmp_path):
+        failing = FakeDeployer(instance="fake-build", images={}, fail_build=Rejected("Step 1."))
+        with pytest.raises(Rejected, match=r"Step 1\."):
+            list(failing.build(tmp_path))
+        assert failing.images == {}
+
+
+class TestPorts(FakeSteps):
+    options = {"needs_host_port": True}
+
+    def test_a_port_that_a_stranger_holds_is_told(self, deployer, make_spec):
+        with socket.create_server(("127.0.0.1", 0)) as stranger:
+            port = stranger.getsockname()[1]
+            with pytest.raises(PortTaken) as caught:
+                deployer.start(make_spec(host_port=port))
+        assert caught.value.port == port
+        assert self.leftovers(deployer) == []
+
+
+class TestGuest(FakeSteps):
+    @pytest.fixture
+    def url(self, deployer, make_spec):
+        spec = make_spec(env={"SECRET_TOKEN": TOKEN, "COLOUR": "blue"})
+        return self.start(deployer, spec).url
+
+    def call(self, url, path, body=None, **options):
+        content = None if body is None else json.dumps(body).encode()
+        method = "GET" if body is None else "POST"
+        status, _, answer = fetch(url, path, method=method, body=content, **options)
+        return status, json.loads(answer)
+
+    def test_it_wants_the_token(self, url):
+        assert fetch(url, "/fastapi/healthz", token="wrong")[0] == 403
+        assert fetch(url, "/fastapi/healthz")[2] == b"OK"
+
+    @pytest.mark.parametrize(
+        ("command", "stdout", "stderr", "code"),
+        [
+            ("echo 'a  b' c", "a  b c\n", None, "0"),
+            ("echo one && exit 3", "one\n", None, "3"),
+            ("printenv COLOUR; sleep 0", "blue\n", None, "0"),
+            ("fail loudly", "", "loudly\n", "1"),
+            ("nonsense", "", "sh: nonsense: not found\n", "127"),
+        ],
+    )
+    def test_it_plays_a_shell(self, url, command, stdout, stderr, code):
+        _, answer = self.call(url, "/fastapi/tools/run_shell_command", {"command": command})
+        texts = {part["description"]: part["text"] for part in answer["content"]}
+        assert (texts["stdout"], texts.get("stderr"), texts["returncode"]) == (stdout, stderr, code)
+        assert answer["isError"] is (code != "0")
+        assert answer["content"][-1]["description"] == "returncode"
+
+    def test_it_plays_a_cell(self, url):
+        _, answer = self.call(url, "/fastapi/tools/run_ipython_cell", {"code": "print(1)"})
+        assert answer["content"][0]["text"] == "print(1)\n"
+
+    def test_it_has_no_servers_of_tools(self, url):
+        assert self.call(url, "/fastapi/mcp/list_tools") == (200, {})
+        body = {"server_configs": {}, "overwrite": False}
+        assert self.call(url, "/fastapi/mcp/add_servers", body) == (200, "OK")
+        _, answer = self.call(url, "/fastapi/mcp/call_tool", {"tool_name": "lamp"})
+        assert answer["isError"]
+        assert "lamp" in answer["content"][0]["text"]
+
+    def test_it_keeps_files(self, url):
+        path = "/fastapi/workspace/file?path=/workspace/d/f"
+        content = secrets.token_bytes(300_000)
+        assert fetch(url, path)[0] == 404
+        status, _, entry = fetch(url, path, method="PUT", body=content)
+        assert (status, json.loads(entry)["size"]) == (200, 300_000)
+        assert fetch(url, path)[2] == content
+        assert self.call(url, "/fastapi/workspace/exists?path=d/f") == (200, {"exists": True})
+        assert [one["path"] for one in self.call(url, "/fastapi/workspace/list?path=.")[1]] == [
+            "d/f"
+        ]
+        assert fetch(url, "/fastapi/workspace/entry?path=d/f", method="DELETE")[0] == 204
+        assert fetch(url, path)[0] == 404
+
+    def test_it_keeps_files_in_the_workspace_it_was_given(self, deployer, make_spec, tmp_path):
+        url = self.start(deployer, make_spec(workspace=tmp_path)).url
+        fetch(url, "/fastapi/workspace/file?path=d/f", method="PUT", body=b"kept")
+        assert (tmp_path / "d" / "f").read_bytes() == b"kept"
+
+    def test_it_echoes_any_method(self, url):
+        for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            _, _, answer = fetch(url, "/fastapi/echo/x?a=1", method=method, body=b"12345")
+            seen = json.loads(answer)
+            assert (seen["method"], seen["query"], seen["body_length"]) == (method, "a=1", 5)
+            assert seen["headers"]["Authorization"] == f"Bearer {TOKEN}"
+
+    def test_it_takes_a_chunked_body(self, url):
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as caller:
+            head = f"PUT /fastapi/echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+            chunks = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+            caller.sendall((head + chunks).encode())
+            answer = HTTPResponse(caller)
+            answer.begin()
+            assert json.loads(answer.read())["body_length"] == 5
+
+    def test_it_drips(self, url):
+        assert fetch(url, "/fastapi/drip?pieces=2&seconds=0")[2] == b"piece 0\npiece 1\n"
+
+    def test_a_call_that_runs_when_it_is_removed_ends_at_once(self, deployer, url):
+        (seen,) = deployer.inspect_all()
+        Timer(0.1, deployer.remove, [seen.name]).start()
+        with pytest.raises((OSError, HTTPException)):
+            self.call(url, "/fastapi/tools/run_shell_command", {"command": "sleep 30"})
