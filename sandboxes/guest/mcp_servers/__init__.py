@@ -1,0 +1,1 @@
+"""MCP servers that run beside the guest or elsewhere, and their tools."""

@@ -1,0 +1,98 @@
+"""run_shell_command: one command line, its output, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from . import processes, results
+from .bodies import NUMBER, TEXT, Field, read_fields
+from .config import OUTPUT_LIMIT, Config
+from .exchange import answer, unless_caller_leaves
+
+LONGEST_ARGUMENT = 128 * 1024 - 1
+"""Linux refuses a longer single argument, whatever ARG_MAX says (MAX_ARG_STRLEN)."""
+
+
+class Shell:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        path = config.child_env["PATH"]
+        self._program = next(
+            (found for found in ("/bin/bash", shutil.which("bash", path=path)) if _runs(found)),
+            "/bin/sh",
+        )
+
+    async def run_shell_command(self, request: Request) -> Response:
+        fields = await read_fields(
+            request,
+            Field("command", TEXT),
+            Field("timeout", NUMBER, default=None, above_zero=True),
+        )
+        limit = fields["timeout"] or self._config.call_limit
+        call = self._run(fields["command"], limit)
+        return answer(await unless_caller_leaves(request, call))
+
+    async def _run(self, command: str, limit: float) -> dict[str, Any]:
+        encoded = command.encode()
+        script = None if len(encoded) < LONGEST_ARGUMENT else await _script(encoded)
+        try:
+            if script is None:
+                argv = [self._program, "-c", command]
+                outcome = await self._run_program(argv, limit)
+            else:
+                # The redirections apply to eval, after cat has read: the command itself sees
+                # no open file, no variable and the same stdin as any other.
+                argv = [self._program, "-c", 'eval "$(cat)" </dev/null']
+                outcome = await self._run_program(argv, limit, stdin=script)
+        except OSError as error:
+            return results.failure(
+                f"run_shell_command: {self._program} did not start: {error.strerror}."
+            )
+        finally:
+            if script is not None:
+                os.close(script)
+        stderr = outcome.stderr.text()
+        if outcome.timed_out:
+            stderr += (
+                f"run_shell_command: timed out after {results.seconds(limit)}; the command and "
+                "its children were ended. Start longer work in the background, or give a "
+                "larger timeout.\n"
+            )
+        content = [results.text(outcome.stdout.text(), "stdout")]
+        if stderr:
+            content.append(results.text(stderr, "stderr"))
+        content.append(results.text(str(outcome.exit_code), "returncode"))
+        return results.result(content, failed=outcome.timed_out or outcome.exit_code != 0)
+
+    async def _run_program(self, argv: list[str], limit: float, **more: Any) -> processes.Outcome:
+        return await processes.run(
+            argv,
+            cwd=self._config.workspace,
+            env=self._config.child_env,
+            limit=limit,
+            output_limit=OUTPUT_LIMIT,
+            **more,
+        )
+
+
+def _runs(path: str | None) -> bool:
+    return path is not None and os.access(path, os.X_OK)
+
+
+async def _script(content: bytes) -> int:
+    """Return a file descriptor of a file in memory that holds the content."""
+
+    def write() -> int:
+        fd = os.memfd_create("command")
+        with os.fdopen(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    return await asyncio.to_thread(write)

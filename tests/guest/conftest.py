@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.guest.running import RunningGuest
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory):
+    """One guest for every test that leaves it as it was."""
+    with RunningGuest(tmp_path_factory.mktemp("guest")) as running:
+        yield running
+
+
+@pytest.fixture
+def start_guest(tmp_path):
+    """Start guests of a test's own; keyword arguments are environment variables."""
+    started = []
+
+    def start(**environment: str) -> RunningGuest:
+        home = tmp_path / f"guest{len(started)}"
+        home.mkdir()
+        running = RunningGuest(home, **environment)
+        started.append(running)
+        return running.start()
+
+    yield start
+    for running in started:
+        running.stop()
+        running.empty_workspace()  # some tests write gigabytes, and pytest keeps tmp_path
+
+
+@pytest.fixture
+def workspace(guest):
+    """The workspace of the shared guest, emptied before the test."""
+    guest.empty_workspace()
+    return guest.workspace

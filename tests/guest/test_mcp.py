@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.guest.running import RunningGuest, is_alive, wait_until
+
+TOOLS = str(Path(__file__).parent / "servers/tools.py")
+STDIO = {"command": sys.executable, "args": [TOOLS]}
+
+
+def add(guest, overwrite=False, **servers):
+    return guest.post(
+        "mcp/add_servers", server_configs={"mcpServers": servers}, overwrite=overwrite
+    )
+
+
+def tools(guest):
+    return guest.http.get("/fastapi/mcp/list_tools").json()
+
+
+@pytest.fixture(scope="module")
+def with_tools(tmp_path_factory):
+    """A guest with one server called tools, for tests that leave it as it is."""
+    with RunningGuest(tmp_path_factory.mktemp("mcp")) as guest:
+        answer = add(guest, tools=STDIO)
+        assert (answer.status_code, answer.text) == (200, "OK")
+        yield guest
+
+
+@pytest.fixture
+def http_server():
+    """Start servers that speak HTTP; call with the transport, get its URL and its process."""
+    started = []
+
+    def start(transport):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, TOOLS, transport, str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
+
+        def answers():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(answers)
+        return f"http://127.0.0.1:{port}", process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_tools_are_listed_in_the_shape_of_the_wire(with_tools):
+    listed = tools(with_tools)["tools"]["add"]
+    assert listed["name"] == "add"
+    function = listed["json_schema"]["function"]
+    assert listed["json_schema"]["type"] == "function"
+    assert (function["name"], function["description"]) == ("add", "Add two numbers.")
+    assert function["parameters"]["type"] == "object"
+    assert function["parameters"]["required"] == ["a"]
+    assert function["parameters"]["properties"]["a"]["type"] == "integer"
+
+
+def test_what_a_schema_refers_to_is_listed_with_it(with_tools):
+    parameters = tools(with_tools)["tools"]["move"]["json_schema"]["function"]["parameters"]
+    assert parameters["properties"]["point"] == {"$ref": "#/$defs/Point"}
+    assert parameters["$defs"]["Point"]["required"] == ["x", "y"]
+
+
+def test_a_result_is_passed_on_complete(with_tools):
+    raw = with_tools.call_tool("everything").raw
+    assert set(raw) == {"meta", "content", "structuredContent", "isError"}
+    assert [item["type"] for item in raw["content"]] == ["text", "image", "resource"]
+    assert raw["content"][1]["mimeType"] == "image/png"
+    assert raw["content"][2]["resource"]["text"] == "resource"
+    assert raw["structuredContent"] == {"answer": 42}
+    assert not raw["isError"]
+
+
+def test_a_tool_that_fails_is_a_result_with_its_reason(with_tools):
+    result = with_tools.call_tool("fail")
+    assert result.failed
+    assert "the tool's own reason" in result.content[0]["text"]
+    assert with_tools.call_tool("add", a="x").failed
+
+
+def test_an_unknown_tool_is_named_with_the_servers_there_are(with_tools):
+    answer = with_tools.post("mcp/call_tool", tool_name="nothing", arguments={})
+    assert answer.status_code == 404
+    assert "'nothing'" in answer.json()["detail"]
+    assert "tools (10)" in answer.json()["detail"]
+
+
+def test_without_servers_nothing_is_listed(start_guest):
+    guest = start_guest()
+    assert tools(guest) == {}
+    answer = guest.post("mcp/call_tool", tool_name="add")
+    assert answer.status_code == 404
+    assert "no MCP server" in answer.json()["detail"]
+
+
+def test_a_server_runs_in_the_workspace_without_the_secret(with_tools):
+    environment = with_tools.call_tool("environment").raw["structuredContent"]
+    assert "SECRET_TOKEN" not in environment
+    assert not [name for name in environment if name.startswith("GUEST_")]
+    _, directory = with_tools.call_tool("place").content[0]["text"].split()
+    assert directory == str(with_tools.workspace)
+
+
+def test_a_server_gets_its_own_environment_and_directory(guest, tmp_path):
+    config = {**STDIO, "env": {"KEY": "value", "NUMBER": 1}, "cwd": str(tmp_path)}
+    assert add(guest, overwrite=True, tools=config).text == "OK"
+    environment = guest.call_tool("environment").raw["structuredContent"]
+    assert (environment["KEY"], environment["NUMBER"]) == ("value", "1")
+    assert guest.call_tool("place").content[0]["text"].endswith(str(tmp_path))
+
+
+def test_an_existing_name_is_kept_unless_it_is_to_be_overwritten(guest):
+    add(guest, overwrite=True, tools=STDIO)
+    first = guest.call_tool("place").content[0]["text"]
+    assert add(guest, tools={"command": "nowhere"}).text == "OK"
+    assert guest.call_tool("place").content[0]["text"] == first
+    add(guest, overwrite=True, tools=STDIO)
+    assert guest.call_tool("place").content[0]["text"] != first
+    assert not is_alive(int(first.split()[0]))
+
+
+def test_a_server_is_replaced_only_once_the_new_one_is_up(guest):
+    add(guest, overwrite=True, tools=STDIO)
+    first = guest.call_tool("place").content[0]["text"]
+    assert add(guest, overwrite=True, tools={"command": "nowhere"}).status_code == 502
+    assert guest.call_tool("place").content[0]["text"] == first
+
+
+def test_servers_that_fail_are_named_with_reasons_and_the_others_stay(start_guest):
+    guest = start_guest(NGINX_TIMEOUT="9")
+    answer = add(
+        guest,
+        good=STDIO,
+        missing={"command": "no-such-program"},
+        dying={"command": sys.executable, "args": ["-c", "raise SystemExit('no key')"]},
+        silent={"command": "sh", "args": ["-c", "echo $$ >silent; echo hm >&2; sleep 60"]},
+        nowhere={"type": "sse", "url": "http://127.0.0.1:1/sse"},
+        nowhere2={"type": "streamable_http", "url": "http://127.0.0.1:1/mcp"},
+    )
+    assert answer.status_code == 502
+    detail = answer.json()["detail"]
+    assert "'missing': no-such-program: No such file" in detail
+    assert "'dying': the program ended with exit code 1; it last said: no key" in detail
+    assert "'silent': no answer within 4 s; it last said: hm" in detail
+    assert "'nowhere': no connection" in detail
+    assert "'nowhere2': no connection" in detail
+    assert "Running: good." in detail
+    assert list(tools(guest)) == ["good"]
+    assert not is_alive(int((guest.workspace / "silent").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({}, "neither a 'command' to run nor a 'url'"),
+        ("x", "one' should be an object"),
+        ({"command": 1}, "one.command' should be a string"),
+        ({"command": "x", "args": "y"}, "one.args' should be a list of strings"),
+        ({"command": "x", "env": {"A": None}}, "one.env' should be an object of strings"),
+        ({"url": "ftp://x"}, "one.url' should be an http://"),
+        ({"url": "http://x", "type": "pigeon"}, "one.type' should be sse or streamable_http"),
+        ({"url": "http://x", "timeout": -1}, "one.timeout' should be a number of seconds"),
+    ],
+)
+def test_a_wrong_configuration_is_named(guest, config, named):
+    answer = add(guest, one=config)
+    assert answer.status_code == 422
+    assert named in answer.json()["detail"]
+    for wrong in ({}, {"mcpServers": []}, {"mcpServers": {}}):
+        assert guest.post("mcp/add_servers", server_configs=wrong).status_code == 422
+
+
+def test_a_server_that_dies_in_a_call_is_named_and_started_anew(guest):
+    add(guest, overwrite=True, tools=STDIO)
+    result = guest.call_tool("die")
+    assert result.failed
+    text = result.content[0]["text"]
+    assert "die (MCP server tools)" in text
+    assert "exit code 4; it last said: last words" in text
+    assert guest.call_tool("add", a=2).content[0]["text"] == "3"
+
+
+def test_a_server_that_died_between_calls_is_started_anew(guest):
+    add(guest, overwrite=True, tools=STDIO)
+    pid = int(guest.call_tool("place").content[0]["text"].split()[0])
+    os.kill(pid, 9)
+    wait_until(lambda: not is_alive(pid))
+    assert "add" in tools(guest)["tools"]
+    assert guest.call_tool("add", a=2).content[0]["text"] == "3"
+
+
+def test_a_call_that_takes_too_long_is_a_result_that_says_so(start_guest):
+    guest = start_guest(NGINX_TIMEOUT="8")
+    add(guest, tools=STDIO)
+    result = guest.call_tool("sleep", seconds=60)
+    assert result.failed
+    assert "sleep (MCP server tools): timed out after 3 s" in result.content[0]["text"]
+
+
+def test_calls_of_several_callers_run_at_once(with_tools):
+    texts = []
+
+    def call(number):
+        texts.append(with_tools.call_tool("add", a=number).content[0]["text"])
+
+    threads = [threading.Thread(target=call, args=[number]) for number in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(texts, key=int) == [str(number + 1) for number in range(10)]
+
+
+def test_what_a_server_prints_beside_the_protocol_does_no_harm(with_tools):
+    assert with_tools.call_tool("shout").content[0]["text"] == "said"
+
+
+@pytest.mark.parametrize(
+    ("transport", "config"),
+    [
+        ("sse", {"url": "{}/sse"}),
+        ("sse", {"type": "sse", "url": "{}/sse", "timeout": 5}),
+        ("streamable-http", {"type": "streamable_http", "url": "{}/mcp"}),
+        ("streamable-http", {"type": "streamableHttp", "url": "{}/mcp", "headers": {"X-A": "b"}}),
+    ],
+)
+def test_servers_are_reached_over_http(guest, http_server, transport, config):
+    url, process = http_server(transport)
+    config = {**config, "url": config["url"].format(url)}
+    assert add(guest, overwrite=True, tools=config).text == "OK"
+    place = guest.call_tool("place").content[0]["text"]
+    assert int(place.split()[0]) == process.pid
+    lost = guest.call_tool("die")
+    assert lost.failed
+    assert "MCP server tools" in lost.content[0]["text"]
+    gone = guest.call_tool("add", a=1)
+    assert gone.failed
+    assert "no connection" in gone.content[0]["text"]
+
+
+def test_servers_and_what_they_started_go_with_the_guest(start_guest):
+    guest = start_guest()
+    add(guest, tools=STDIO)
+    server = int(guest.call_tool("place").content[0]["text"].split()[0])
+    child = guest.call_tool("start_child").raw["structuredContent"]["result"]
+    assert is_alive(server)
+    assert is_alive(child)
+    assert guest.end() == 0
+    assert not is_alive(server)
+    wait_until(lambda: not is_alive(child))
+
+
+def test_servers_configured_in_the_image_are_there_from_the_start(start_guest, tmp_path):
+    file = tmp_path / "mcp_servers.json"
+    file.write_text(json.dumps({"mcpServers": {"built_in": STDIO}}))
+    guest = start_guest(GUEST_MCP_CONFIG=str(file))
+    assert list(tools(guest)) == ["built_in"]
+
+
+def test_a_broken_configuration_in_the_image_is_logged_and_does_no_harm(start_guest, tmp_path):
+    file = tmp_path / "mcp_servers.json"
+    file.write_text("{")
+    guest = start_guest(GUEST_MCP_CONFIG=str(file))
+    assert tools(guest) == {}
+    assert str(file) in guest.log.read_text()
