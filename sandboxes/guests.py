@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from sandboxes.directory import Place
 
@@ -124,8 +125,6 @@ async def request(
     Raise Unreachable when nobody answers there. A kept-alive connection that the guest closed
     meanwhile is tried once more by the client library where the method allows it.
     """
-    from yarl import URL
-
     session, base = connections().session(place.url)
     try:
         async with session.request(

@@ -17,7 +17,13 @@ class NoPortLeft(Exception):
 
 
 def lease(sandbox: Sandbox) -> int:
-    """Give the sandbox a port of PORT_RANGE that no other sandbox has, and return it."""
+    """
+    Give the sandbox a port of PORT_RANGE that no other sandbox has, and return it.
+
+    One that has a port already, because it was halted, keeps it.
+    """
+    if kept := PortLease.objects.filter(sandbox=sandbox).first():
+        return kept.port
     low, high = settings.PLATFORM.PORT_RANGE
     taken = set(PortLease.objects.values_list("port", flat=True))
     free = [port for port in range(low, high) if port not in taken]

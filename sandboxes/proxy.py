@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 import aiohttp
 from asgiref.sync import sync_to_async
+from yarl import URL
 
 from sandboxes import actions, directory, guests, tokens
 from sandboxes.directory import Place
@@ -248,8 +249,6 @@ async def _why_unreachable(place: Place) -> str:
 async def _serve_websocket(
     place: Place, path: str, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    from yarl import URL
-
     session, base = guests.connections().session(place.url)
     try:
         upstream = await session.ws_connect(

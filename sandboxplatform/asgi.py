@@ -6,7 +6,9 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.http.request import split_domain_port, validate_host
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sandboxplatform.settings")
 _django = get_asgi_application()
@@ -35,9 +37,18 @@ async def _lifespan(receive: Callable[[], Awaitable[Message]], send: Callable) -
             return
 
 
+def _host_is_allowed(scope: Message) -> bool:
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    domain, _ = split_domain_port(host.decode("latin-1"))
+    return validate_host(domain, settings.ALLOWED_HOSTS)
+
+
 async def _route(scope: Message, receive: Callable, send: Callable) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
+    elif not _host_is_allowed(scope):
+        detail = "The server does not answer to this host name; ALLOWED_HOSTS lists those it does."
+        await refuse(scope, receive, send, 400, detail)
     elif scope["path"].startswith(PREFIX):
         await proxy(scope, receive, send)
     elif scope["type"] == "websocket":

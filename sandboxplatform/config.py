@@ -40,6 +40,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def allowed_hosts(values: SimpleNamespace) -> list[str]:
+    """
+    Return the host names that the server answers to.
+
+    Where no token is needed, a page of another site must not reach the server through a name
+    of its own that it points at this machine (DNS rebinding).
+    """
+    if values.ALLOWED_HOSTS:
+        return values.ALLOWED_HOSTS
+    if values.BEARER_TOKEN or values.ALLOW_ANONYMOUS:
+        return ["*"]
+    return ["localhost", "127.0.0.1", "[::1]", values.HOST]
+
+
 def _read_file(path: Path) -> dict[str, str]:
     return {name: value or "" for name, value in dotenv_values(path).items()}
 

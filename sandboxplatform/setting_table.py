@@ -303,9 +303,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         name="ALLOWED_HOSTS",
-        default=["*"],
+        default=None,
         parse=parsing.names,
-        meaning="host names that the server answers to",
+        meaning=(
+            "host names that the server answers to; unset: every one, but loopback names only "
+            "where no token is needed"
+        ),
     ),
     Setting(
         name="LOG_LEVEL",

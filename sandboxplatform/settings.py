@@ -35,7 +35,7 @@ def _kept_secret_key() -> str:
 
 SECRET_KEY = PLATFORM.SECRET_KEY or _kept_secret_key()
 DEBUG = PLATFORM.DEBUG
-ALLOWED_HOSTS = PLATFORM.ALLOWED_HOSTS
+ALLOWED_HOSTS = config.allowed_hosts(PLATFORM)
 
 INSTALLED_APPS = [
     "django.contrib.admin",

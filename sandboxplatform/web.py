@@ -29,6 +29,11 @@ class PlatformLogger(Logger):
         self.access_log.propagate = False
 
 
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Drop what uvicorn says of each WebSocket that was refused with an HTTP status."""
+    return record.getMessage() != "ASGI callable returned without completing handshake."
+
+
 class Worker(UvicornWorker):
     """Serve ASGI on uvloop and httptools; requests in flight have SHUTDOWN_TIMEOUT at the end."""
 
@@ -49,6 +54,7 @@ class Worker(UvicornWorker):
             logger.handlers = []
             logger.propagate = name == "uvicorn.error"
             logger.setLevel(logging.WARNING)
+            logger.addFilter(_is_no_false_alarm)
         self.config.timeout_graceful_shutdown = settings.PLATFORM.SHUTDOWN_TIMEOUT
 
 

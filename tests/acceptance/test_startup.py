@@ -169,8 +169,13 @@ def test_no_token_on_loopback_is_served_with_a_warning(make_server):
     server = make_server(CONTAINER_DEPLOYMENT="local", BEARER_TOKEN="")
     server.start()
     status, answer = server.rpc("get_status", identity="x")
+    rebound = {"Host": "evil.example"}
+    refused = [
+        server.get(path, headers=rebound)[0] for path in ("/health", "/proxy/x/y", "/admin/")
+    ]
     server.stop()
     assert status == 404, answer
+    assert refused == [400, 400, 400]
     assert "BEARER_TOKEN is empty" in server.output
 
 

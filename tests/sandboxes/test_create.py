@@ -98,6 +98,15 @@ def test_a_port_is_leased_and_given_back(fake, alice):
     assert nothing_is_left(fake)
 
 
+def test_a_halted_sandbox_keeps_its_port(fake, alice):
+    fake.needs_host_port = True
+    sandbox = actions.create(alice)
+    port = PortLease.objects.get().port
+    actions.halt(alice, sandbox.name)
+    actions.resume(alice, sandbox.name)
+    assert PortLease.objects.get().port == port
+
+
 def test_a_port_that_a_stranger_holds_is_skipped(fake, alice):
     fake.needs_host_port, tried = True, []
 

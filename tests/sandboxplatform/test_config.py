@@ -32,7 +32,7 @@ def test_the_file_of_config_wins_over_the_environment(tmp_path):
 
 
 def test_the_file_of_config_must_exist(tmp_path):
-    with pytest.raises(config.ConfigError, match="missing.env"):
+    with pytest.raises(config.ConfigError, match=r"missing\.env"):
         load(tmp_path, SANDBOXPLATFORM_CONFIG=str(tmp_path / "missing.env"))
 
 
@@ -100,7 +100,7 @@ def test_a_secret_is_not_shown_in_an_error(tmp_path):
     [("base", ["base"]), ("base, gui", ["base", "gui"]), ('["base","gui"]', ["base", "gui"])],
 )
 def test_default_types_are_one_a_comma_list_or_a_json_list(tmp_path, text, expected):
-    assert load(tmp_path, DEFAULT_SANDBOX_TYPE=text).DEFAULT_SANDBOX_TYPE == expected
+    assert expected == load(tmp_path, DEFAULT_SANDBOX_TYPE=text).DEFAULT_SANDBOX_TYPE
 
 
 def test_several_workers_need_redis(tmp_path):

@@ -81,6 +81,7 @@ class Command(BaseCommand):
         except config.ConfigError as error:
             raise fail(error) from error
         settings.PLATFORM.__dict__.update(vars(platform))
+        settings.ALLOWED_HOSTS = config.allowed_hosts(platform)
         logs.configure(platform.LOG_LEVEL, platform.LOG_FORMAT)
         for warning in platform.warnings:
             logger.warning("%s", warning)
