@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -59,4 +60,21 @@ async def _route(scope: Message, receive: Callable, send: Callable) -> None:
         await _wire(scope, receive, send)
 
 
-application = RequestLog(_route)
+async def _answer_when_closing(scope: Message, receive: Callable, send: Callable) -> None:
+    """Tell a caller whose request is cut off, because SHUTDOWN_TIMEOUT is over, that it is."""
+    begun = False
+
+    async def noticing(message: Message) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        await _route(scope, receive, noticing)
+    except asyncio.CancelledError:
+        if scope["type"] == "http" and not begun:
+            await refuse(scope, receive, send, 503, "The server is closing; ask again later.")
+        raise
+
+
+application = RequestLog(_answer_when_closing)

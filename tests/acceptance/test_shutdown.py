@@ -89,3 +89,25 @@ def test_a_web_worker_that_is_killed_is_replaced(make_server, deployer):
 
 def children(pid):
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_request_that_takes_longer_is_cut_off_and_the_server_still_exits_0(
+    make_server, deployer
+):
+    server = make_server(CONTAINER_DEPLOYMENT=deployer, SHUTDOWN_TIMEOUT="1").start()
+    name, answers = server.create(), []
+    fields = {
+        "identity": name,
+        "tool_name": "run_shell_command",
+        "arguments": {"command": "touch begun; sleep 300"},
+    }
+    thread = threading.Thread(target=lambda: answers.append(server.rpc("call_tool", **fields)))
+    thread.start()
+    begun = Path(server.folder, "workspaces", name.rpartition("-")[2], "begun")
+    while not begun.exists():
+        time.sleep(0.02)
+    assert server.stop(timeout=60) == 0, server.output
+    thread.join()
+    ((status, answer),) = answers
+    assert (status, answer["detail"]) == (503, "The server is closing; ask again later.")
+    assert workspaces(server) == []
