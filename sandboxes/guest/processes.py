@@ -161,6 +161,15 @@ class Child:
         return self.exited.result()
 
 
+def is_ending(pid: int) -> bool:
+    """Tell whether a child's first thread is dead, whatever its others still do."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except FileNotFoundError:
+        return True
+
+
 def _discard(_data: bytes) -> None:
     pass
 

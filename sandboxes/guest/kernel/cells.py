@@ -91,7 +91,7 @@ class Cells:
         return output.result(failed=not ok)
 
     async def _running_kernel(self, output: CellOutput, deadline: float) -> Kernel:
-        if self._kernel is not None and self._kernel.exited.done():
+        if self._kernel is not None and await self._kernel.has_died():
             output.warn(
                 "run_ipython_cell: the IPython kernel had died since the last cell: "
                 f"{self._kernel.ending()} Its variables are lost; this is a fresh one."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..capture import Capture
 from ..config import Config
-from ..processes import Child
+from ..processes import Child, is_ending
 
 if TYPE_CHECKING:
     from jupyter_client.asynchronous.client import AsyncKernelClient
@@ -139,6 +139,17 @@ class Kernel:
     @property
     def exited(self) -> asyncio.Future[int]:
         return self._child.exited
+
+    async def has_died(self) -> bool:
+        """
+        Tell whether the process has ended, also if it is only just ending.
+
+        A process with threads shows as ended through its pidfd when the last one is gone; a
+        cell that is sent until then would be lost.
+        """
+        if not self.exited.done() and is_ending(self._child.pid):
+            await asyncio.wait([self.exited])
+        return self.exited.done()
 
     def execute(self, code: str, receive: Callable[[str, Message], None]) -> Execution:
         """Send a cell; its output goes to receive as (message type, content)."""
