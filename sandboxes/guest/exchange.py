@@ -10,11 +10,13 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+# json.dumps would make a new encoder for every answer that is not in its default style.
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def answer(content: Any, status_code: int = 200) -> Response:
     """Answer in JSON. Unlike starlette's own class it passes on NaN, which MCP tools return."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Response(body.encode(), status_code, media_type="application/json")
+    return Response(_to_json(content).encode(), status_code, media_type="application/json")
 
 
 async def unless_caller_leaves(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
@@ -24,18 +26,29 @@ async def unless_caller_leaves(request: Request, work: Coroutine[Any, Any, Any])
     The body must have been read before. Raises ClientDisconnect, which nobody will see, once
     the cancelled work has cleaned up.
     """
-    working = asyncio.create_task(work)
     leaving = asyncio.create_task(_caller_leaves(request))
+    # The work stays in the caller's own task: a second one would cost more than it does.
+    current = asyncio.current_task()
+    assert current is not None  # noqa: S101  coroutines run in tasks here
+    left = over = False
+
+    def cancel_work(ended: asyncio.Task[None]) -> None:
+        nonlocal left
+        # Once it is on its way, it comes even when the work has ended in the meantime.
+        if not (over or ended.cancelled()):
+            left = True
+            current.cancel()
+
+    leaving.add_done_callback(cancel_work)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if left and not current.uncancel():
+            raise ClientDisconnect from None
+        raise
     finally:
+        over = True
         leaving.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.wait({working})
 
 
 async def _caller_leaves(request: Request) -> None:

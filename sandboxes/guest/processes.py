@@ -12,12 +12,12 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .capture import Capture
+from .spawning import spawn
 
 Sink = Callable[[bytes], None]
 
@@ -45,7 +45,8 @@ class Child:
         env: Mapping[str, str],
         stdout: Sink,
         stderr: Sink,
-        stdin: int = subprocess.DEVNULL,
+        stdin: int | None = None,
+        executable: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pipes: dict[int, Sink] = {}
@@ -54,14 +55,14 @@ class Child:
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         try:
-            self._popen = subprocess.Popen(
+            self.pid = spawn(
                 argv,
+                executable=executable,
                 cwd=cwd,
                 env=env,
                 stdin=stdin,
                 stdout=out_write,
                 stderr=err_write,
-                start_new_session=True,
             )
         except BaseException:
             os.close(out_read)
@@ -70,7 +71,6 @@ class Child:
         finally:
             os.close(out_write)
             os.close(err_write)
-        self.pid = self._popen.pid
         _open.add(self)
         self._watch_pipe(out_read, stdout)
         self._watch_pipe(err_read, stderr)
@@ -121,8 +121,14 @@ class Child:
             self._pidfd = None
         for fd in list(self._pipes):
             self._drain(fd)
-        self.exited.set_result(self._popen.wait())
+        self.exited.set_result(self._exit_code())
         self._forget_if_over()
+
+    def _exit_code(self) -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return 0  # whoever started the guest had it ignore SIGCHLD: nobody knows the code
 
     def _drain(self, fd: int) -> None:
         # At most one pipe full: a child left behind may write for ever.
@@ -197,11 +203,20 @@ async def run(
     env: Mapping[str, str],
     limit: float,
     output_limit: int,
-    stdin: int = subprocess.DEVNULL,
+    stdin: int | None = None,
+    executable: str | None = None,
 ) -> Outcome:
     """Run a program for at most limit seconds; cancelling the call ends its whole group."""
     stdout, stderr = Capture(output_limit), Capture(output_limit)
-    child = Child(argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout.add, stderr=stderr.add)
+    child = Child(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        stdout=stdout.add,
+        stderr=stderr.add,
+        executable=executable,
+    )
     try:
         await asyncio.wait([child.exited], timeout=limit)
         timed_out = not child.exited.done()

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
-import os
 import socket
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 
 from . import processes
 from .app import Guest
 from .config import Config
+from .spawning import close_on_exec
 
 BACKLOG = 2048
 KEEP_ALIVE = 300
@@ -27,6 +28,7 @@ FAREWELL = 2
 def serve(config: Config) -> int:
     # It logs every lost connection with a traceback; callers are told in words.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    close_on_exec()
     listener = _listen(config)
     guest = Guest(config)
     if listener.family != socket.AF_UNIX:
@@ -37,7 +39,7 @@ def serve(config: Config) -> int:
         guest,
         uvicorn.Config(
             guest.app,
-            http="httptools" if importlib.util.find_spec("httptools") else "h11",
+            http=_protocol(),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -57,10 +59,16 @@ def serve(config: Config) -> int:
     return 0
 
 
+def _protocol() -> type[asyncio.Protocol] | Literal["h11"]:
+    if importlib.util.find_spec("httptools") is None:
+        return "h11"
+    from .joined import JoiningProtocol
+
+    return JoiningProtocol
+
+
 def _listen(config: Config) -> socket.socket:
     if config.listener_fd is not None:
-        # What started the guest has bound and opened it; children must not inherit it.
-        os.set_inheritable(config.listener_fd, False)
         return socket.socket(fileno=config.listener_fd)
     with contextlib.suppress(OSError):  # IPv6 may be compiled in and still switched off
         if socket.has_dualstack_ipv6():

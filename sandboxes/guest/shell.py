@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -14,9 +16,13 @@ from . import processes, results
 from .bodies import NUMBER, TEXT, Field, read_fields
 from .config import OUTPUT_LIMIT, Config
 from .exchange import answer, unless_caller_leaves
+from .plain import Plain, PlainCommands
 
 LONGEST_ARGUMENT = 128 * 1024 - 1
 """Linux refuses a longer single argument, whatever ARG_MAX says (MAX_ARG_STRLEN)."""
+
+NOT_STARTED = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.ENOTDIR}
+"""What exec says of a program that cannot be started, so that nothing of it has run."""
 
 
 class Shell:
@@ -26,6 +32,12 @@ class Shell:
         self._program = next(
             (found for found in ("/bin/bash", shutil.which("bash", path=path)) if _runs(found)),
             "/bin/sh",
+        )
+        self._plain = PlainCommands(
+            self._program,
+            config.child_env,
+            config.workspace,
+            lambda command: self._run_in_shell(command, config.call_limit),
         )
 
     async def run_shell_command(self, request: Request) -> Response:
@@ -39,24 +51,15 @@ class Shell:
         return answer(await unless_caller_leaves(request, call))
 
     async def _run(self, command: str, limit: float) -> dict[str, Any]:
-        encoded = command.encode()
-        script = None if len(encoded) < LONGEST_ARGUMENT else await _script(encoded)
         try:
-            if script is None:
-                argv = [self._program, "-c", command]
-                outcome = await self._run_program(argv, limit)
-            else:
-                # The redirections apply to eval, after cat has read: the command itself sees
-                # no open file, no variable and the same stdin as any other.
-                argv = [self._program, "-c", 'eval "$(cat)" </dev/null']
-                outcome = await self._run_program(argv, limit, stdin=script)
+            plain = self._plain.find(command)
+            outcome = await self._run_directly(plain, limit) if plain else None
+            if outcome is None:
+                outcome = await self._run_in_shell(command, limit)
         except OSError as error:
             return results.failure(
                 f"run_shell_command: {self._program} did not start: {error.strerror}."
             )
-        finally:
-            if script is not None:
-                os.close(script)
         stderr = outcome.stderr.text()
         if outcome.timed_out:
             stderr += (
@@ -70,11 +73,41 @@ class Shell:
         content.append(results.text(str(outcome.exit_code), "returncode"))
         return results.result(content, failed=outcome.timed_out or outcome.exit_code != 0)
 
-    async def _run_program(self, argv: list[str], limit: float, **more: Any) -> processes.Outcome:
+    async def _run_directly(self, plain: Plain, limit: float) -> processes.Outcome | None:
+        try:
+            return await self._run_program(
+                plain.argv, limit, env=plain.env, executable=plain.program
+            )
+        except OSError as error:
+            if error.errno in NOT_STARTED:
+                return None
+            raise
+
+    async def _run_in_shell(self, command: str, limit: float) -> processes.Outcome:
+        encoded = command.encode()
+        if len(encoded) < LONGEST_ARGUMENT:
+            return await self._run_program([self._program, "-c", command], limit)
+        script = await _script(encoded)
+        try:
+            # The redirections apply to eval, after cat has read: the command itself sees
+            # no open file, no variable and the same stdin as any other.
+            argv = [self._program, "-c", 'eval "$(cat)" </dev/null']
+            return await self._run_program(argv, limit, stdin=script)
+        finally:
+            os.close(script)
+
+    async def _run_program(
+        self,
+        argv: list[str],
+        limit: float,
+        *,
+        env: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> processes.Outcome:
         return await processes.run(
             argv,
             cwd=self._config.workspace,
-            env=self._config.child_env,
+            env=self._config.child_env if env is None else env,
             limit=limit,
             output_limit=OUTPUT_LIMIT,
             **more,

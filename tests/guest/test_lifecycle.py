@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -70,6 +71,44 @@ def test_a_signal_ends_the_guest_and_everything_it_runs(start_guest, signum):
     wait_until(lambda: not is_alive(int(running.read_text())))
     wait_until(lambda: not is_alive(int(left.read_text())))
     assert "Traceback" not in guest.log.read_text()
+
+
+def test_what_the_guest_was_started_with_is_not_open_in_its_children(tmp_path):
+    script = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+for file in (listener, open("/dev/null")):
+    os.set_inheritable(file.fileno(), True)
+os.environ["GUEST_FD"] = str(listener.fileno())
+os.close(0)
+os.execv(sys.executable, [sys.executable, "-P", "-m", "guest"])
+"""
+    with tempfile.TemporaryDirectory(prefix="g") as short:
+        address = f"{short}/s"
+        guest = subprocess.Popen(
+            [sys.executable, "-c", script, address],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(tmp_path),
+                "PYTHONPATH": str(SANDBOXES),
+                "SECRET_TOKEN": SECRET,
+                "WORKSPACE_DIR": str(tmp_path),
+            },
+        )
+        try:
+            wait_until(Path(address).exists)
+            with httpx.Client(transport=httpx.HTTPTransport(uds=address, retries=5)) as client:
+                answer = client.post(
+                    "http://guest/fastapi/tools/run_shell_command",
+                    json={"command": "ls /proc/self/fd"},
+                    headers={"Authorization": f"Bearer {SECRET}"},
+                )
+        finally:
+            guest.terminate()
+            assert guest.wait(timeout=10) == 0
+    assert answer.json()["content"][0]["text"].split() == ["0", "1", "2", "3"]
 
 
 def test_it_serves_tcp_on_the_port_it_is_told(tmp_path):

@@ -99,3 +99,24 @@ def test_a_body_of_unknown_length_is_refused_above_the_limit(guest):
 
     answer = guest.http.post(SHELL, content=endless())
     assert answer.status_code == 413
+
+
+def test_the_head_of_an_answer_comes_with_its_body(guest):
+    with guest.raw_request("GET", "/v1/capabilities") as caller:
+        received = caller.recv(65536)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"}")
+
+
+def test_a_head_without_a_body_comes_at_once(guest):
+    with guest.raw_request("HEAD", "/fastapi/healthz") as caller:
+        assert caller.recv(65536).endswith(b"\r\n\r\n")
+
+
+def test_a_caller_that_waits_for_leave_to_send_its_body_gets_it(guest):
+    body = b'{"command": "echo continued"}'
+    expect = ("Expect: 100-continue", f"Content-Length: {len(body)}")
+    with guest.raw_request("POST", "/fastapi/tools/run_shell_command", *expect) as caller:
+        assert caller.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        caller.sendall(body)
+        assert b"continued" in caller.recv(65536)
