@@ -20,18 +20,24 @@ def _config_file(arguments: list[str]) -> str | None:
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sandboxplatform.settings")
-    from sandboxplatform import config
+    try:
+        from sandboxplatform import config
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"{error}: this Python lacks the requirements. `make run` installs them into .venv; "
+            f"use .venv/bin/python manage.py."
+        )
 
     if file := _config_file(sys.argv[2:]):
         os.environ[config.CONFIG_VARIABLE] = str(Path(file).absolute())
+    from django.core.management import execute_from_command_line
+
     try:
         config.load()
+        execute_from_command_line(sys.argv)
     except config.ConfigError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(2)
-    from django.core.management import execute_from_command_line
-
-    execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":

@@ -251,6 +251,10 @@ class Deployer(ABC):
         """Return the id of an image that is here already, else None. Needs supports_images."""
         raise UnsupportedSpec(f"{type(self).__name__} has no images.")
 
+    def image_size(self, reference: str) -> int | None:
+        """Return the bytes of an image that is here, else None. Needs supports_images."""
+        raise UnsupportedSpec(f"{type(self).__name__} has no images.")
+
     def can_pull(self, reference: str) -> bool:
         """Tell, within about two seconds, whether a registry offers it. Needs supports_images."""
         raise UnsupportedSpec(f"{type(self).__name__} has no images.")
@@ -285,8 +289,12 @@ class Deployer(ABC):
         """Move a tag to an image. Needs supports_images."""
         raise UnsupportedSpec(f"{type(self).__name__} has no images.")
 
-    def remove_image(self, image_id: str) -> None:
-        """Remove an image that no sandbox uses; absent is a success. Needs supports_images."""
+    def remove_image(self, image_id: str, *, only_untagged: bool = False) -> None:
+        """
+        Remove an image that no sandbox uses, with its tags; absent is a success.
+
+        With only_untagged one that has a tag is left as it is. Needs supports_images.
+        """
         raise UnsupportedSpec(f"{type(self).__name__} has no images.")
 
     def remove_shared(self) -> None:  # noqa: B027  # most deployers share nothing

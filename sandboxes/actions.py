@@ -4,45 +4,38 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
+from deployers.base import Phase
 from deployers.errors import DeployerError, UnsupportedSpec
 from sandboxes import deployment, lifecycle, log_context, registry
+from sandboxes.environment import check_environment
 from sandboxes.models import Event, Installation, Sandbox, SandboxType, Session
-from sandboxes.models.sandbox import WORKER_LEASE
-from sandboxes.states import State, StopReason
+from sandboxes.models.sandbox import full_name, lease_end
+from sandboxes.refusals import (
+    CapReached,
+    Ended,
+    NotReachable,
+    NotRunning,
+    Refusal,
+    Refused,
+    Unknown,
+)
+from sandboxes.states import ENDED, State, StateConflict, StopReason
 from sandboxes.tokens import Caller
 
 logger = logging.getLogger(__name__)
 
 CLEANUP_THREADS = 8
+ROOM_SECONDS, ROOM_PAUSE = 5.0, 0.02
 ASYNC_SUFFIX = "_async"
-
-
-class Refused(Exception):
-    """The verb cannot be done; field names what to change in the request, if anything."""
-
-    def __init__(self, sentence: str, *, field: str = "") -> None:
-        super().__init__(sentence)
-        self.field = field
-
-
-class Unknown(Exception):
-    """No sandbox of this caller has that identity."""
-
-
-class Ended(Exception):
-    """The sandbox is there no more; the sentence says since when and why."""
-
-
-class CapReached(Exception):
-    """MAX_SANDBOX_INSTANCES sandboxes exist already."""
 
 
 def find_type(name: str | None) -> SandboxType:
@@ -68,11 +61,10 @@ def type_exists(name: str) -> bool:
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    for name in environment:
-        if name in lifecycle.RESERVED_ENVIRONMENT or name.startswith("GUEST_"):
-            raise Refused(
-                f"{name} belongs to the platform; leave it out of environment.", field="environment"
-            )
+    try:
+        check_environment(dict(environment))
+    except ValueError as error:
+        raise Refused(str(error), field="environment") from None
 
 
 def _workspace(name: str, mount_dir: str | None) -> tuple[str, bool]:
@@ -83,11 +75,31 @@ def _workspace(name: str, mount_dir: str | None) -> tuple[str, bool]:
         return str(lifecycle.workspace_for(name)), True
     if not settings.PLATFORM.ALLOW_MOUNT_DIR:
         raise Refused(
-            "mount_dir names a folder of the server, which is not allowed here: leave it out, or "
-            "set ALLOW_MOUNT_DIR=True on the server.",
+            "It names a folder of the server, which is not allowed here: leave it out, or set "
+            "ALLOW_MOUNT_DIR=True on the server.",
             field="mount_dir",
         )
-    return str(Path(mount_dir).absolute()), False
+    return str(_checked_mount_dir(mount_dir)), False
+
+
+def _checked_mount_dir(mount_dir: str) -> Path:
+    """Return the folder, if a sandbox may be given it; links are followed first."""
+    folder = Path(mount_dir).resolve()
+    ours = [
+        Path(place).resolve() for place in (settings.DATA_DIR, settings.PLATFORM.DEFAULT_MOUNT_DIR)
+    ]
+    if not folder.is_dir():
+        raise Refused(f"{folder} is not a folder of the server.", field="mount_dir")
+    if any(folder.is_relative_to(place) or place.is_relative_to(folder) for place in ours):
+        raise Refused(f"{folder} belongs to the platform.", field="mount_dir")
+    if folder.stat().st_uid == 0:
+        # A root server would give the folder's files to the sandbox's user.
+        raise Refused(
+            f"{folder} belongs to root; give it to the user that sandboxes run as, e.g. "
+            f"chown 1000 {folder}.",
+            field="mount_dir",
+        )
+    return folder
 
 
 def _insert(sandbox: Sandbox, *, caller: Caller, session_key: str) -> None:
@@ -110,6 +122,21 @@ def _insert(sandbox: Sandbox, *, caller: Caller, session_key: str) -> None:
             )
         sandbox.save(force_insert=True)
         Event.objects.create(sandbox=sandbox, new_state=State.PENDING, actor=caller.actor)
+
+
+def _insert_when_there_is_room(sandbox: Sandbox, *, caller: Caller, session_key: str) -> None:
+    """Wait a little for released sandboxes that are still being removed, if the cap needs it."""
+    deadline = time.monotonic() + ROOM_SECONDS
+    while True:
+        try:
+            _insert(sandbox, caller=caller, session_key=session_key)
+        except CapReached:
+            leaving = Sandbox.objects.filter(state=State.STOPPING).exists()
+            if not leaving or time.monotonic() > deadline:
+                raise
+            time.sleep(ROOM_PAUSE)
+        else:
+            return
 
 
 def create(
@@ -144,14 +171,14 @@ def create(
         environment=dict(environment or {}),
         meta=dict(meta or {}),
         timeout_seconds=kind.timeout_seconds or settings.PLATFORM.RUNTIME_SANDBOX_TIMEOUT,
-        worker_until=timezone.now() + WORKER_LEASE,
+        worker_until=lease_end(),
     )
     sandbox.workspace, sandbox.owns_workspace = _workspace(sandbox.name, mount_dir)
     try:
         lifecycle.validate(sandbox)
     except UnsupportedSpec as error:
         raise Refused(str(error), field="sandbox_type") from error
-    _insert(sandbox, caller=caller, session_key=session_key)
+    _insert_when_there_is_room(sandbox, caller=caller, session_key=session_key)
     log_context.note_sandbox(sandbox.name)
     lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
     return sandbox
@@ -161,7 +188,7 @@ def find(caller: Caller, identity: str) -> Sandbox:
     """Return the caller's sandbox by name or id; raise Unknown, also for somebody else's."""
     found = (
         Sandbox.objects.owned_by(caller)
-        .by_identity(identity)
+        .filter(name=full_name(identity))
         .select_related("sandbox_type", "session")
         .first()
     )
@@ -174,7 +201,7 @@ def find(caller: Caller, identity: str) -> Sandbox:
 def find_live(caller: Caller, identity: str) -> Sandbox:
     """Return the caller's sandbox if it has not ended; raise Unknown or Ended."""
     sandbox = find(caller, identity)
-    if sandbox.state in (State.STOPPING, State.STOPPED):
+    if sandbox.state in ENDED:
         raise Ended(ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail))
     return sandbox
 
@@ -186,12 +213,16 @@ def ending_of(name: str, reason: str, detail: str) -> str:
 
 
 def release(caller: Caller, identity: str) -> None:
-    """Give a sandbox up for good and remove it; one that is unknown or gone is a success."""
+    """
+    Give a sandbox up for good; one that is unknown or gone is a success.
+
+    Its removal goes on behind the answer, and is finished by the reaper if need be.
+    """
     try:
         sandbox = find(caller, identity)
     except Unknown:
         return
-    lifecycle.stop(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+    lifecycle.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
 
 
 def halt(caller: Caller, identity: str) -> None:
@@ -199,14 +230,15 @@ def halt(caller: Caller, identity: str) -> None:
     sandbox = find_live(caller, identity)
     if sandbox.state == State.HALTED:
         return
-    if not deployment.current().supports_stop:
+    if not deployment.of(sandbox).supports_stop:
         raise Refused(
-            f"The {deployment.current_name()} deployer cannot stop a sandbox and keep its files; "
-            f"release it instead."
+            f"The {sandbox.deployer} deployer cannot stop a sandbox and keep its files; release it "
+            f"instead."
         )
     if sandbox.state != State.RUNNING:
-        raise Refused(f"Sandbox {sandbox.name} is {sandbox.state}; only a running one can stop.")
-    lifecycle.halt(sandbox, actor=caller.actor)
+        raise NotRunning(f"Sandbox {sandbox.name} is {sandbox.state}; only a running one can stop.")
+    with _refusing_conflicts(sandbox):
+        lifecycle.halt(sandbox, actor=caller.actor)
 
 
 def resume(caller: Caller, identity: str) -> None:
@@ -215,9 +247,25 @@ def resume(caller: Caller, identity: str) -> None:
     if sandbox.state == State.RUNNING:
         return
     if sandbox.state != State.HALTED:
-        raise Refused(f"Sandbox {sandbox.name} is {sandbox.state}; only a stopped one can start.")
+        raise NotRunning(
+            f"Sandbox {sandbox.name} is {sandbox.state}; only a stopped one can start."
+        )
     deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
-    lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
+    with _refusing_conflicts(sandbox):
+        lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
+
+
+@contextmanager
+def _refusing_conflicts(sandbox: Sandbox) -> Iterator[None]:
+    """Tell a caller whose request met another one on the same sandbox."""
+    try:
+        yield
+    except StateConflict:
+        sandbox.refresh_from_db()
+        raise NotRunning(
+            f"Another request is changing sandbox {sandbox.name}, which is now {sandbox.state}; "
+            f"look at it again."
+        ) from None
 
 
 def status(caller: Caller, identity: str) -> str | None:
@@ -228,7 +276,9 @@ def status(caller: Caller, identity: str) -> str | None:
         State.STARTING: "created",
         State.WARM: "running",
         State.RUNNING: "running",
+        State.HALTING: "running",
         State.HALTED: "exited",
+        State.RESUMING: "exited",
     }.get(State(state))
 
 
@@ -254,24 +304,32 @@ def stop_all(sandboxes: list[Sandbox], *, reason: StopReason, actor: str) -> int
         return sum(pool.map(stop, sandboxes))
 
 
-def mark_lost(name: str, *, actor: str) -> str:
+def explain_silence(name: str, *, actor: str) -> Refusal:
     """
     Look at a sandbox whose guest does not answer; return what to tell the caller.
 
-    If the infrastructure says that it ended, it is stopped for that reason.
+    One that runs by its row and ended by the infrastructure's word is stopped as lost.
     """
     sandbox = Sandbox.objects.filter(name=name).first()
     if sandbox is None:
-        return f"There is no sandbox {name!r}."
-    if sandbox.state in (State.STOPPING, State.STOPPED):
-        return ending_of(name, sandbox.stop_reason, sandbox.detail)
-    deployer = deployment.current()
+        return Unknown(f"There is no sandbox {name!r}.")
+    if sandbox.state in ENDED:
+        return Ended(ending_of(name, sandbox.stop_reason, sandbox.detail))
+    if sandbox.state != State.RUNNING:
+        return NotRunning(f"Sandbox {name} is {sandbox.state}.")
     try:
-        seen = deployer.inspect(name)
+        seen = deployment.of(sandbox).inspect(name)
     except DeployerError as error:
-        return f"Sandbox {name} cannot be reached: {error}"
-    if seen.phase in ("ready", "starting"):
-        return f"The guest of sandbox {name} does not answer, though its process runs."
+        return NotReachable(f"Sandbox {name} cannot be reached: {error}")
+    if seen.phase not in (Phase.BROKEN, Phase.ABSENT):
+        return NotReachable(
+            f"The guest of sandbox {name} does not answer; if it does not come back, release it."
+        )
     why = seen.detail or "it is not there any more"
-    lifecycle.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
-    return ending_of(name, StopReason.LOST, why)
+    logger.warning("Sandbox %s is lost: %s", name, why)
+    if (
+        lifecycle.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
+        or sandbox.state == State.STOPPING
+    ):
+        return Ended(ending_of(name, StopReason.LOST, why))
+    return NotRunning(f"Sandbox {name} is being changed by another request; look at it again.")

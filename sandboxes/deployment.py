@@ -9,9 +9,9 @@ from django.conf import settings
 
 from deployers import make_deployer
 from deployers.base import Deployer
-from deployers.errors import DeployerError
+from deployers.errors import DeployerError, Unavailable
 from sandboxes import registry
-from sandboxes.models import Installation
+from sandboxes.models import Installation, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def make(name: str) -> Deployer:
 
 
 @functools.cache
-def _current(name: str) -> Deployer:
+def _shared(name: str) -> Deployer:
     return make(name)
 
 
@@ -36,12 +36,23 @@ def current_name() -> str:
 
 def current() -> Deployer:
     """Return this process's deployer; it is safe to share between threads."""
-    return _current(current_name())
+    return _shared(current_name())
+
+
+def of(sandbox: Sandbox) -> Deployer:
+    """
+    Return the deployer that this sandbox was made with, which the settings may name no more.
+
+    Raise Unavailable where this server does not know it.
+    """
+    if sandbox.deployer not in settings.DEPLOYER_OPTIONS:
+        raise Unavailable(f"This server has no deployer called {sandbox.deployer!r}.")
+    return _shared(sandbox.deployer)
 
 
 def forget() -> None:
     """Drop the deployer, so that a forked process opens connections of its own."""
-    _current.cache_clear()
+    _shared.cache_clear()
 
 
 def choose() -> tuple[str, str]:
@@ -55,21 +66,31 @@ def choose() -> tuple[str, str]:
     if wanted is not None:
         found = make(wanted).check()
         return wanted, f"CONTAINER_DEPLOYMENT names it ({found})"
-    image = registry.image_of(settings.PLATFORM.DEFAULT_SANDBOX_TYPE[0], "")
-    try:
-        docker = make("docker")
-        found = docker.check()
-        if docker.find_image(image):
-            return "docker", f"{found} has the image {image}"
-        if docker.can_pull(image):
-            return "docker", f"{found} can pull the image {image}"
-        why_not = f"{found} has no image {image} and cannot pull it"
-    except DeployerError as error:
-        why_not = str(error)
+    chosen, reason = _try_docker()
+    if chosen:
+        return "docker", reason
     try:
         found = make("local").check()
     except DeployerError as error:
-        raise type(error)(
-            f"No sandbox can be started here. Docker: {why_not} Local: {error}"
-        ) from error
-    return "local", f"{found}; Docker was not chosen: {why_not}"
+        sentence = f"No sandbox can be started here. Docker: {reason} Local: {error}"
+        raise type(error)(sentence) from error
+    return "local", f"{found}; Docker was not chosen: {reason}"
+
+
+def _try_docker() -> tuple[bool, str]:
+    """Return whether Docker can serve the default type, and in words why or why not."""
+    image = registry.image_of(settings.PLATFORM.DEFAULT_SANDBOX_TYPE[0], "")
+    docker = make("docker")
+    try:
+        found = docker.check()
+        if docker.find_image(image):
+            return True, f"{found} has the image {image}"
+        if docker.can_pull(image):
+            return True, f"{found} can pull the image {image}"
+        # Looking made what sandboxes there would share.
+        docker.remove_shared()
+        return False, f"{found} has no image {image} and cannot pull it"
+    except DeployerError as error:
+        return False, str(error)
+    finally:
+        docker.close()

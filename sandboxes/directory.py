@@ -2,8 +2,9 @@
 Where a caller's sandbox is reached: one cached look-up for every tool call and proxy request.
 
 A hit costs no query. Without Redis each worker remembers for FRESH_SECONDS; with Redis a miss
-asks the shared cache before the database, and a state change deletes the shared entry, so a
-released sandbox is refused everywhere after at most FRESH_SECONDS.
+asks the shared cache before the database, and a state change marks the shared entry, so a
+released sandbox is refused everywhere after at most FRESH_SECONDS (SHARED_SECONDS if Redis was
+away at that moment).
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ from django.db import close_old_connections
 
 from sandboxes import actions, log_context
 from sandboxes.models import Sandbox
+from sandboxes.models.sandbox import full_name
+from sandboxes.refusals import Ended, NotRunning, Unknown
 from sandboxes.signals import sandbox_moved
-from sandboxes.states import State
+from sandboxes.states import ENDED, State
 from sandboxes.tokens import Caller
 
 FRESH_SECONDS = 1.0
-SHARED_SECONDS = 300
+SHARED_SECONDS = 5
+MOVED = "moved"
+"""What a state change leaves in the shared cache: look at the database."""
+
 SIZE = 10_000
 
 
@@ -42,15 +48,11 @@ class Place:
     ending: str
 
 
-class NotRunning(Exception):
-    """The sandbox cannot take calls now; the sentence says what would change that."""
-
-
 _places: OrderedDict[str, tuple[float, Place]] = OrderedDict()
 
 
 def _place_of(sandbox: Sandbox) -> Place:
-    ended = sandbox.state in (State.STOPPING, State.STOPPED)
+    ended = sandbox.state in ENDED
     return Place(
         name=sandbox.name,
         key=sandbox.key,
@@ -65,12 +67,6 @@ def _place_of(sandbox: Sandbox) -> Place:
     )
 
 
-def full_name(identity: str) -> str:
-    """Return the sandbox's name for an identity with or without CONTAINER_PREFIX_KEY."""
-    prefix = settings.PLATFORM.CONTAINER_PREFIX_KEY
-    return identity if identity.startswith(prefix) else f"{prefix}{identity}"
-
-
 def _shared_key(name: str) -> str:
     return f"place:{name}"
 
@@ -82,14 +78,15 @@ def _without_secret(place: Place) -> dict[str, object]:
 def _look_up(name: str) -> Place | None:
     close_old_connections()
     shared = settings.PLATFORM.REDIS_ENABLED
-    if shared and (known := cache.get(_shared_key(name))):
+    if shared and (known := cache.get(_shared_key(name))) and known != MOVED:
         return Place(**known, secret=Sandbox(name=name).guest_secret)
     sandbox = Sandbox.objects.filter(name=name).first()
     if sandbox is None:
         return None
     place = _place_of(sandbox)
     if shared and place.state == State.RUNNING:
-        cache.set(_shared_key(name), _without_secret(place), SHARED_SECONDS)
+        # Not over MOVED: the row may have been read before the move that left it.
+        cache.add(_shared_key(name), _without_secret(place), SHARED_SECONDS)
     return place
 
 
@@ -97,7 +94,7 @@ async def find(caller: Caller, identity: str) -> Place:
     """
     Return where the caller's running sandbox is.
 
-    Raise actions.Unknown, actions.Ended or NotRunning, each with a sentence for the caller.
+    Raise Unknown, Ended or NotRunning, each with a sentence for the caller.
     """
     name = full_name(identity)
     remembered = _places.get(name)
@@ -111,11 +108,11 @@ async def find(caller: Caller, identity: str) -> Place:
             if len(_places) > SIZE:
                 _places.popitem(last=False)
     if place is None or not (caller.is_superuser or place.owner_id == caller.user_id):
-        raise actions.Unknown(f"There is no sandbox {identity!r}.")
+        raise Unknown(f"There is no sandbox {identity!r}.")
     log_context.note_sandbox(name)
     if place.ending:
-        raise actions.Ended(place.ending)
-    if place.state == State.HALTED:
+        raise Ended(place.ending)
+    if place.state in (State.HALTING, State.HALTED):
         raise NotRunning(f"Sandbox {name} is stopped; start it first.")
     if place.state != State.RUNNING:
         raise NotRunning(f"Sandbox {name} is {place.state}; try again when it runs.")
@@ -126,7 +123,7 @@ def forget(name: str) -> None:
     """Drop what is remembered of a sandbox, here and in the shared cache."""
     _places.pop(name, None)
     if settings.PLATFORM.REDIS_ENABLED:
-        cache.delete(_shared_key(name))
+        cache.set(_shared_key(name), MOVED, SHARED_SECONDS)
 
 
 def clear() -> None:

@@ -7,12 +7,16 @@ import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
+from asgiref.sync import sync_to_async
 from yarl import URL
 
+from sandboxes import actions
 from sandboxes.directory import Place
+from sandboxes.refusals import Refusal, TooSlow
 
 SOCKETS_KEPT = 2_000
 CONNECT_SECONDS = 5.0
@@ -24,8 +28,12 @@ class Unreachable(Exception):
     """No guest answers at the sandbox's address."""
 
 
-class TooSlow(Exception):
-    """The guest took the call and did not answer in time."""
+@dataclass(slots=True)
+class _Pool:
+    """The connections to one Unix socket, and how many requests use them now."""
+
+    session: aiohttp.ClientSession
+    in_flight: int = 0
 
 
 class Connections:
@@ -33,30 +41,34 @@ class Connections:
     The client sessions of one event loop.
 
     Guests reached by TCP share one pool. A guest behind a Unix socket has a pool of its own,
-    because the client library ties a pool to a socket; the least recently used are closed.
+    because the client library ties a pool to a socket; those longest unused are closed.
     """
 
     def __init__(self) -> None:
         self._tcp: aiohttp.ClientSession | None = None
-        self._unix: OrderedDict[str, aiohttp.ClientSession] = OrderedDict()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._unix: OrderedDict[str, _Pool] = OrderedDict()
 
-    def session(self, url: str) -> tuple[aiohttp.ClientSession, str]:
-        """Return the session for a guest's url, and the base of its http:// addresses."""
+    @asynccontextmanager
+    async def session(self, url: str) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+        """Yield the session for a guest's url, and the base of its http:// addresses."""
         parts = urlsplit(url)
         if parts.scheme != "http+unix":
             if self._tcp is None:
                 self._tcp = self._make(aiohttp.TCPConnector(limit=0, keepalive_timeout=60))
-            return self._tcp, url.rstrip("/")
+            yield self._tcp, url.rstrip("/")
+            return
         path = unquote(parts.netloc)
-        session = self._unix.get(path)
-        if session is None:
-            session = self._make(aiohttp.UnixConnector(path=path, limit=0, keepalive_timeout=60))
-            self._unix[path] = session
-            if len(self._unix) > SOCKETS_KEPT:
-                self.drop(next(iter(self._unix)))
+        pool = self._unix.get(path)
+        if pool is None:
+            connector = aiohttp.UnixConnector(path=path, limit=0, keepalive_timeout=60)
+            pool = self._unix[path] = _Pool(self._make(connector))
         self._unix.move_to_end(path)
-        return session, "http://guest"
+        pool.in_flight += 1
+        try:
+            yield pool.session, "http://guest"
+        finally:
+            pool.in_flight -= 1
+            await self._close_surplus()
 
     @staticmethod
     def _make(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
@@ -70,16 +82,18 @@ class Connections:
             max_field_size=65536,
         )
 
-    def drop(self, path: str) -> None:
-        """Close the pool of one Unix socket, once calls in flight have let go of it."""
-        if session := self._unix.pop(path, None):
-            task = asyncio.ensure_future(session.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    async def _close_surplus(self) -> None:
+        while len(self._unix) > SOCKETS_KEPT:
+            path, pool = next(iter(self._unix.items()))
+            if pool.in_flight:
+                return
+            del self._unix[path]
+            await pool.session.close()
 
     async def close(self) -> None:
         """Close every connection."""
-        sessions = [*self._unix.values(), *([self._tcp] if self._tcp else [])]
+        sessions = [pool.session for pool in self._unix.values()]
+        sessions += [self._tcp] if self._tcp else []
         self._unix.clear()
         self._tcp = None
         for session in sessions:
@@ -125,18 +139,27 @@ async def request(
     Raise Unreachable when nobody answers there. A kept-alive connection that the guest closed
     meanwhile is tried once more by the client library where the method allows it.
     """
-    session, base = connections().session(place.url)
     try:
-        async with session.request(
-            method,
-            URL(base + path, encoded=True),
-            headers={**(headers or {}), **headers_for(place)},
-            allow_redirects=False,
-            **options,
-        ) as response:
+        async with (
+            connections().session(place.url) as (session, base),
+            session.request(
+                method,
+                URL(base + path, encoded=True),
+                headers={**(headers or {}), **headers_for(place)},
+                allow_redirects=False,
+                **options,
+            ) as response,
+        ):
             yield response
     except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError) as error:
         raise Unreachable(str(error)) from error
+
+
+async def why_unreachable(place: Place) -> Refusal:
+    """Return what to tell the caller of a sandbox whose guest does not answer."""
+    return await sync_to_async(actions.explain_silence, thread_sensitive=False)(
+        place.name, actor="server"
+    )
 
 
 async def call(
@@ -156,6 +179,6 @@ async def call(
         ):
             return response.status, await response.read()
     except TimeoutError as error:
-        raise TooSlow from error
+        raise TooSlow(f"Sandbox {place.name} did not answer in time.") from error
     except aiohttp.ClientError as error:
         raise Unreachable(type(error).__name__) from error

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
+from deployers.base import Limits, Mount, Network, Phase, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected
+from deployers.trees import delete_tree
 from sandboxes import deployment, ports, pulling
 from sandboxes.models import Sandbox
 from sandboxes.readiness import NotReady, wait_until_ready
-from sandboxes.states import State, StateConflict, StopReason
+from sandboxes.states import ENDED, State, StateConflict, StopReason
 
 logger = logging.getLogger(__name__)
 
-RETRY_REMOVAL_AFTER = timedelta(seconds=10)
+RETRY_AFTER = timedelta(seconds=10)
 PORT_ATTEMPTS = 5
-RESERVED_ENVIRONMENT = ("SECRET_TOKEN", "NGINX_TIMEOUT", "WORKSPACE_DIR")
-"""What the platform tells the guest; neither a type nor a request may change it."""
+REMOVAL_THREADS = 8
 
 
 class StartFailed(Exception):
@@ -95,22 +95,23 @@ def spec_of(sandbox: Sandbox, *, host_port: int | None = None) -> SandboxSpec:
 
 def validate(sandbox: Sandbox) -> None:
     """Raise UnsupportedSpec before any row is written if the deployer cannot make this one."""
-    deployer = deployment.current()
+    deployer = deployment.of(sandbox)
     port = settings.PLATFORM.PORT_RANGE[0] if deployer.needs_host_port else None
     deployer.validate(spec_of(sandbox, host_port=port))
 
 
 def _start_on_a_port(sandbox: Sandbox) -> str:
     """Start it, with another port when a stranger holds the leased one; return its url."""
-    deployer = deployment.current()
+    deployer = deployment.of(sandbox)
     for attempt in range(PORT_ATTEMPTS):
         port = ports.lease(sandbox) if deployer.needs_host_port else None
         try:
             seen = deployer.start(spec_of(sandbox, host_port=port))
         except PortTaken as error:
-            ports.give_back(sandbox)
-            if attempt == PORT_ATTEMPTS - 1:
+            # What was started once keeps the port that it was made with.
+            if attempt == PORT_ATTEMPTS - 1 or sandbox.state == State.RESUMING:
                 raise
+            ports.give_to_stranger(sandbox, port)
             logger.warning("Port %s is held by another program: %s", port, error)
             continue
         sandbox.container_id = seen.container_id
@@ -119,12 +120,32 @@ def _start_on_a_port(sandbox: Sandbox) -> str:
 
 
 def _bring_up(sandbox: Sandbox, deadline: float) -> str:
-    if sandbox.workspace:
-        Path(sandbox.workspace).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sandbox.workspace and sandbox.owns_workspace:
+        _make_workspace(sandbox)
+    # A database connection is not kept waiting for an engine.
+    _let_go_of_the_database()
     url = _start_on_a_port(sandbox)
     return wait_until_ready(
-        deployment.current(), sandbox.name, url, sandbox.guest_secret, deadline=deadline
+        deployment.of(sandbox), sandbox.name, url, sandbox.guest_secret, deadline=deadline
     )
+
+
+def _make_workspace(sandbox: Sandbox) -> None:
+    folder = Path(sandbox.workspace)
+    try:
+        # Nobody else on this host has any business in there, whatever its files allow.
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError:
+        # What was never made must not stand in the way of the sandbox's end.
+        Sandbox.objects.filter(pk=sandbox.pk).update(workspace="")
+        sandbox.workspace = ""
+        raise
+
+
+def _let_go_of_the_database() -> None:
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def start(sandbox: Sandbox, *, actor: str, deadline: float) -> None:
@@ -138,9 +159,10 @@ def start(sandbox: Sandbox, *, actor: str, deadline: float) -> None:
     begun = time.monotonic()
     try:
         # Outside of the slots: a pull waits for a registry and keeps no core busy.
-        pulling.ensure_image(deployment.current(), sandbox.image, deadline=deadline)
+        _let_go_of_the_database()
+        pulling.ensure_image(deployment.of(sandbox), sandbox.image, deadline=deadline)
         with _start_slot(deadline):
-            sandbox.move_to(State.STARTING, actor=actor)
+            sandbox.move_to(State.RESUMING if was_halted else State.STARTING, actor=actor)
             url = _bring_up(sandbox, deadline)
         now = timezone.now()
         sandbox.move_to(
@@ -182,19 +204,40 @@ def _give_up(
 
 def _halt_again(sandbox: Sandbox, *, actor: str, detail: str) -> None:
     """Put a halted sandbox that did not start back, whatever became of its processes."""
-    if sandbox.state != State.STARTING:
+    if sandbox.state != State.RESUMING:
         return
-    try:
-        deployment.current().stop(sandbox.name)
-    except DeployerError as error:
-        logger.warning("%s is halted, but its processes may run: %s", sandbox.name, error)
-    sandbox.move_to(State.HALTED, actor=actor, detail=detail)
+    sandbox.move_to(State.HALTING, actor=actor, url="", detail=detail)
+    finish_halt(sandbox, actor=actor)
 
 
 def halt(sandbox: Sandbox, *, actor: str) -> None:
-    """End a RUNNING sandbox's processes and keep its files for a later start()."""
-    sandbox.move_to(State.HALTED, actor=actor, url="")
-    deployment.current().stop(sandbox.name)
+    """
+    End a RUNNING sandbox's processes and keep its files for a later start().
+
+    Raise DeployerError where that is not certain yet; the reaper then tries again.
+    """
+    sandbox.move_to(State.HALTING, actor=actor, url="")
+    if error := finish_halt(sandbox, actor=actor):
+        raise error
+
+
+def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
+    """End what a HALTING sandbox still runs; return why that is not certain, None if it is."""
+    try:
+        deployer = deployment.of(sandbox)
+        if deployer.inspect(sandbox.name).phase in (Phase.READY, Phase.STARTING):
+            deployer.stop(sandbox.name)
+    except DeployerError as error:
+        logger.warning("%s is not halted yet: %s", sandbox.name, error)
+        Sandbox.objects.filter(pk=sandbox.pk, state=State.HALTING).update(
+            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
+        )
+        return error
+    try:
+        sandbox.move_to(State.HALTED, actor=actor, detail=sandbox.detail)
+    except StateConflict:
+        sandbox.refresh_from_db()
+    return None
 
 
 def stop(
@@ -211,7 +254,18 @@ def stop(
     False leaves it STOPPING, for the reaper to try again. With unless_moved a sandbox that
     another process has moved since it was read is left to that process.
     """
-    while sandbox.state not in (State.STOPPING, State.STOPPED):
+    if not _give_up_row(
+        sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved
+    ):
+        return sandbox.state == State.STOPPED
+    return finish_stop(sandbox, actor=actor)
+
+
+def _give_up_row(
+    sandbox: Sandbox, *, reason: StopReason, actor: str, detail: str, unless_moved: bool
+) -> bool:
+    """Move the row to STOPPING; return whether its removal is now, or still, to be done."""
+    while sandbox.state not in ENDED:
         try:
             sandbox.move_to(
                 State.STOPPING, actor=actor, stop_reason=reason, detail=detail or sandbox.detail
@@ -220,19 +274,20 @@ def stop(
             if unless_moved:
                 return False
             sandbox.refresh_from_db()
-    return sandbox.state == State.STOPPED or finish_stop(sandbox, actor=actor)
+    return sandbox.state == State.STOPPING
 
 
 def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
     """Remove what a STOPPING sandbox still has outside; return whether all of it is gone."""
     try:
-        deployment.current().remove(sandbox.name)
+        # Not the deployer of today's settings: it would find nothing and call that gone.
+        deployment.of(sandbox).remove(sandbox.name)
         if sandbox.owns_workspace and sandbox.workspace:
-            _delete_folder(Path(sandbox.workspace))
+            delete_tree(Path(sandbox.workspace))
     except (DeployerError, OSError) as error:
         logger.warning("%s is not removed yet: %s", sandbox.name, error)
         Sandbox.objects.filter(pk=sandbox.pk, state=State.STOPPING).update(
-            worker_until=timezone.now() + RETRY_REMOVAL_AFTER, detail=str(error)
+            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
         )
         return False
     try:
@@ -246,8 +301,25 @@ def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
     return True
 
 
-def _delete_folder(folder: Path) -> None:
+_removals = ThreadPoolExecutor(REMOVAL_THREADS, thread_name_prefix="removal")
+
+
+def stop_soon(sandbox: Sandbox, *, reason: StopReason, actor: str) -> None:
+    """
+    Give a sandbox up now and remove it behind the caller's back.
+
+    Its row is STOPPING until it is gone; what this process does not finish, the reaper does.
+    """
+    if _give_up_row(sandbox, reason=reason, actor=actor, detail="", unless_moved=False):
+        _removals.submit(_remove, sandbox, actor)
+
+
+def _remove(sandbox: Sandbox, actor: str) -> None:
+    close_old_connections()
     try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
+        finish_stop(sandbox, actor=actor)
+    except Exception:
+        # The outermost frame of its thread; the row stays STOPPING.
+        logger.exception("%s is not removed yet", sandbox.name)
+    finally:
+        connection.close()

@@ -26,7 +26,8 @@ def run_every(run_pass: Callable[[], object], *, seconds: float) -> None:
     while not stopping.is_set():
         close_old_connections()
         try:
-            run_pass()
+            if done := run_pass():
+                logger.info("%s", done)
         except DatabaseError as error:
             logger.warning("The database did not answer: %s", error)
         except Exception:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import random
+import time
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from sandboxes.models import PortLease, Sandbox
+from sandboxes.states import State
 
 ATTEMPTS = 20
+ROOM_SECONDS, ROOM_PAUSE = 5.0, 0.02
+
+
+STRANGER_SECONDS = 60.0
+"""How long a port that another program held is not tried again by this process."""
+
+_held_by_strangers: dict[int, float] = {}
 
 
 class NoPortLeft(Exception):
@@ -17,6 +26,23 @@ class NoPortLeft(Exception):
 
 
 def lease(sandbox: Sandbox) -> int:
+    """
+    Give the sandbox a port, as _lease_now() does.
+
+    Where all are leased, wait a little for those of sandboxes that are being removed.
+    """
+    deadline = time.monotonic() + ROOM_SECONDS
+    while True:
+        try:
+            return _lease_now(sandbox)
+        except NoPortLeft:
+            leaving = PortLease.objects.filter(sandbox__state=State.STOPPING).exists()
+            if not leaving or time.monotonic() > deadline:
+                raise
+            time.sleep(ROOM_PAUSE)
+
+
+def _lease_now(sandbox: Sandbox) -> int:
     """
     Give the sandbox a port of PORT_RANGE that no other sandbox has, and return it.
 
@@ -26,6 +52,8 @@ def lease(sandbox: Sandbox) -> int:
         return kept.port
     low, high = settings.PLATFORM.PORT_RANGE
     taken = set(PortLease.objects.values_list("port", flat=True))
+    now = time.monotonic()
+    taken |= {port for port, until in _held_by_strangers.items() if until > now}
     free = [port for port in range(low, high) if port not in taken]
     for port in random.sample(free, min(ATTEMPTS, len(free))):
         try:
@@ -35,9 +63,15 @@ def lease(sandbox: Sandbox) -> int:
             continue
         return port
     raise NoPortLeft(
-        f"All {high - low} ports of PORT_RANGE [{low},{high}] are leased: widen PORT_RANGE or "
-        f"release sandboxes."
+        f"All {high - low} ports of PORT_RANGE [{low},{high}] are leased or held by other programs: "
+        f"widen PORT_RANGE or release sandboxes."
     )
+
+
+def give_to_stranger(sandbox: Sandbox, port: int) -> None:
+    """End the lease of a port that another program listens on, and remember that it does."""
+    _held_by_strangers[port] = time.monotonic() + STRANGER_SECONDS
+    give_back(sandbox)
 
 
 def give_back(sandbox: Sandbox) -> None:

@@ -21,9 +21,14 @@ _pulls: dict[str, Future[None]] = {}
 _threads = ThreadPoolExecutor(PARALLEL_PULLS, thread_name_prefix="pull")
 
 
+def _is_there(deployer: Deployer, image: str) -> bool:
+    if image not in _present and deployer.find_image(image) is not None:
+        _present.add(image)
+    return image in _present
+
+
 def _pull(deployer: Deployer, image: str) -> None:
-    if deployer.find_image(image) is None:
-        deployer.pull(image)
+    deployer.pull(image)
     _present.add(image)
 
 
@@ -43,7 +48,7 @@ def ensure_image(deployer: Deployer, image: str, *, deadline: float) -> None:
     fails raises what the deployer said. An image that somebody removes later is pulled again
     by the deployer's start().
     """
-    if not deployer.supports_images or image in _present:
+    if not deployer.supports_images or _is_there(deployer, image):
         return
     pull = _begin(deployer, image)
     if not wait([pull], timeout=max(0.0, deadline - time.monotonic())).done:
@@ -59,7 +64,11 @@ def prefetch(deployer: Deployer, images: Iterable[str]) -> None:
     if not deployer.supports_images:
         return
     for image in images:
-        _begin(deployer, image).add_done_callback(_log_failure)
+        try:
+            if not _is_there(deployer, image):
+                _begin(deployer, image).add_done_callback(_log_failure)
+        except DeployerError as error:
+            logger.warning("%s", error)
 
 
 def _log_failure(pull: Future[None]) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from django.conf import settings
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 
-from sandboxes.states import LIVE, State
+from sandboxes.states import LIVE, UNFINISHED, State
 
 
 class Owner(Protocol):
@@ -32,15 +30,10 @@ class SandboxQuerySet(models.QuerySet):
             return self
         return self.filter(owner_id=caller.pk)
 
-    def by_identity(self, identity: str) -> SandboxQuerySet:
-        """Find by full name, or by the name without CONTAINER_PREFIX_KEY."""
-        prefixed = f"{settings.PLATFORM.CONTAINER_PREFIX_KEY}{identity}"
-        return self.filter(Q(name=identity) | Q(name=prefixed))
-
     def abandoned(self, now: datetime | None = None) -> SandboxQuerySet:
         """Those whose worker died on the way: nobody else will finish the step it was at."""
         return self.filter(
-            state__in=(State.PENDING, State.STARTING, State.STOPPING),
+            state__in=UNFINISHED,
             worker_until__lt=now or timezone.now(),
         )
 

@@ -10,16 +10,17 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from deployers.base import Phase
+from deployers.base import Deployer, Phase
 from deployers.errors import DeployerError
 from sandboxes import deployment, lifecycle
-from sandboxes.models import Sandbox, Session
-from sandboxes.models.sandbox import WORKER_LEASE
-from sandboxes.states import State, StopReason
+from sandboxes.models import ImageBuild, Sandbox, Session
+from sandboxes.models.sandbox import lease_end
+from sandboxes.states import State, StateConflict, StopReason
 
 logger = logging.getLogger(__name__)
 
 ACTOR = "reaper"
+ABANDONED = "its worker ended on the way"
 
 
 @dataclass
@@ -50,15 +51,20 @@ def _take_over(dry_run: bool, report: Report) -> None:
         if dry_run:
             return
         # Taken by this pass, so that another one leaves them alone meanwhile.
-        until = timezone.now() + WORKER_LEASE
-        Sandbox.objects.filter(pk__in=[sandbox.pk for sandbox in rows]).update(worker_until=until)
+        taken = Sandbox.objects.filter(pk__in=[sandbox.pk for sandbox in rows])
+        taken.update(worker_until=lease_end())
     for sandbox in rows:
-        lifecycle.stop(
-            sandbox,
-            reason=StopReason.FAILED,
-            actor=ACTOR,
-            detail="its worker ended before it was ready",
-        )
+        _finish(sandbox)
+
+
+def _finish(sandbox: Sandbox) -> None:
+    """Take an abandoned step to where it can be left; what was halted keeps its files."""
+    if sandbox.state == State.RESUMING:
+        sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail=ABANDONED)
+    if sandbox.state == State.HALTING:
+        lifecycle.finish_halt(sandbox, actor=ACTOR)
+    else:
+        lifecycle.stop(sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED)
 
 
 def _compare(dry_run: bool, report: Report) -> None:
@@ -81,19 +87,46 @@ def _compare(dry_run: bool, report: Report) -> None:
     for name in seen.keys() - live:
         report.orphans.append(name)
         if not dry_run:
-            logger.warning("Removing the orphan %s: it has no row", name)
-            deployer.remove(name)
+            _remove_orphan(deployer, name, report)
     for sandbox in expected:
         observation = seen.get(sandbox.name)
-        ended = observation is None or observation.phase in (Phase.BROKEN, Phase.ABSENT)
-        if not ended:
-            continue
-        report.lost.append(sandbox.name)
-        if not dry_run:
-            why = observation.detail if observation else "it is not there any more"
-            lifecycle.stop(
-                sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True
-            )
+        phase = observation.phase if observation else Phase.ABSENT
+        if phase in (Phase.BROKEN, Phase.ABSENT):
+            report.lost.append(sandbox.name)
+            if not dry_run:
+                why = observation.detail if observation else "it is not there any more"
+                _give_up_lost(sandbox, why)
+        elif sandbox.state == State.RUNNING and phase == Phase.STOPPED and not dry_run:
+            _record_halt(sandbox)
+
+
+def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
+    logger.warning("Removing the orphan %s: it has no row", name)
+    try:
+        deployer.remove(name)
+    except DeployerError as error:
+        # One that resists must not keep the others from being looked at.
+        report.errors.append(f"{name}: {error}")
+
+
+def _give_up_lost(sandbox: Sandbox, why: str) -> None:
+    logger.warning("Sandbox %s is lost: %s", sandbox.name, why)
+    lifecycle.stop(sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True)
+
+
+def _record_halt(sandbox: Sandbox) -> None:
+    """Write down that somebody stopped it outside, with its files kept."""
+    try:
+        sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail="it was stopped outside")
+        lifecycle.finish_halt(sandbox, actor=ACTOR)
+    except StateConflict:
+        return
+
+
+def _close_builds(dry_run: bool, report: Report) -> None:
+    """Call failed what a builder that died left open."""
+    if not dry_run:
+        ImageBuild.objects.fail_abandoned()
 
 
 def _forget(dry_run: bool, report: Report) -> None:
@@ -113,7 +146,7 @@ def _forget(dry_run: bool, report: Report) -> None:
 def reap(*, dry_run: bool = False) -> Report:
     """Run one pass and return what it found (and, unless dry_run, removed)."""
     report = Report()
-    for question in (_take_over, _compare, _forget):
+    for question in (_take_over, _compare, _close_builds, _forget):
         try:
             question(dry_run, report)
         except DeployerError as error:

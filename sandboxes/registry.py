@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
+
+from sandboxes.environment import check_environment
 
 MEGABYTE = 1024 * 1024
 _UNITS = {"": 1, "b": 1, "k": 1024, "m": MEGABYTE, "g": 1024 * MEGABYTE}
@@ -59,6 +62,13 @@ def memory_mb(text: str | int) -> int:
     return max(1, int(float(match[1]) * _UNITS[match[2]] / MEGABYTE))
 
 
+def cpus(text: str | float) -> float:
+    """Return a number of CPUs such as "0.5", "2" or 1.0."""
+    if not re.fullmatch(r"\d+(\.\d+)?", str(text).strip()) or float(text) < 0.01:
+        raise ValueError(f"cpu must be a number of CPUs such as 0.5 or 2, not {text!r}")
+    return float(text)
+
+
 class SandboxRegistry:
     """Collects type definitions; the decorator is that of the reference."""
 
@@ -93,6 +103,11 @@ class SandboxRegistry:
             raise ValueError(f"security_level {security_level!r} must be low, medium or high")
         if name in cls.definitions:
             raise ValueError(f"the sandbox type {name!r} is registered already")
+        if timeout is not None and timeout < 1:
+            raise ValueError(f"timeout must be at least 1 second, not {timeout!r}")
+        check_environment(environment or {})
+        if not isinstance(runtime_config or {}, Mapping):
+            raise ValueError(f"runtime_config must be a mapping, not {runtime_config!r}")
         definition = TypeDefinition(
             name=name,
             image=image_name,
@@ -100,7 +115,7 @@ class SandboxRegistry:
             security_level=security_level,
             timeout_seconds=timeout,
             memory_mb=None if memory is None else memory_mb(memory),
-            cpus=None if cpu is None else float(cpu),
+            cpus=None if cpu is None else cpus(cpu),
             environment=dict(environment or {}),
             runtime_config=dict(runtime_config or {}),
         )
@@ -129,23 +144,47 @@ SandboxRegistry.definitions.update({definition.name: definition for definition i
 
 def load_extension(path_or_module: str) -> None:
     """Import a Python file or module, whose decorators register types."""
+    file = Path(path_or_module)
     try:
-        if Path(path_or_module).is_file():
-            file = Path(path_or_module).resolve()
-            spec = importlib.util.spec_from_file_location(f"sandbox_extension_{file.stem}", file)
-            if spec is None or spec.loader is None:
-                raise ImportError("not a Python file")
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        if file.is_file():
+            _import_file(file.resolve())
         else:
             importlib.import_module(path_or_module)
     except Exception as error:  # whatever the extension raises is its author's to read
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        line = getattr(error, "lineno", None) or frame.lineno
-        file_name = getattr(error, "filename", None) or frame.filename
         raise ExtensionError(
-            f"The extension {path_or_module} cannot be loaded: {file_name}, line {line}: "
+            f"The extension {path_or_module} cannot be loaded: {_place_of(error, path_or_module)}"
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _import_file(file: Path) -> None:
+    name = f"sandbox_extension_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError("not a Python file (NAME.py)")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses, among others, look their own module up.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _place_of(error: Exception, path_or_module: str) -> str:
+    """Return "FILE, line N: " for where the extension's author has to look, or nothing."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: "
+    machinery = (str(Path(__file__).resolve()), importlib.__file__)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in machinery and not frame.filename.startswith("<frozen")
+    ]
+    file = str(Path(path_or_module).resolve())
+    frames = [frame for frame in frames if frame.filename == file] or frames
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
 
 
 def sync() -> None:

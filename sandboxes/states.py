@@ -24,8 +24,14 @@ class State(TextChoices):
     RUNNING = "running"
     """Healthy and lent."""
 
+    HALTING = "halting"
+    """Lent; a worker is ending its processes, because its caller stopped it."""
+
     HALTED = "halted"
-    """Lent, but its caller stopped it: its files are kept until it is started or released."""
+    """Lent, without processes: its files are kept until it is started or released."""
+
+    RESUMING = "resuming"
+    """Lent; a worker is starting it again, with its files."""
 
     STOPPING = "stopping"
     """No new calls; being removed."""
@@ -50,16 +56,25 @@ class StopReason(TextChoices):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.STARTING, State.STOPPING}),
-    State.STARTING: frozenset({State.WARM, State.RUNNING, State.HALTED, State.STOPPING}),
+    State.STARTING: frozenset({State.WARM, State.RUNNING, State.STOPPING}),
     State.WARM: frozenset({State.RUNNING, State.STOPPING}),
-    State.RUNNING: frozenset({State.HALTED, State.STOPPING}),
-    State.HALTED: frozenset({State.STARTING, State.STOPPING}),
+    State.RUNNING: frozenset({State.HALTING, State.STOPPING}),
+    State.HALTING: frozenset({State.HALTED, State.STOPPING}),
+    State.HALTED: frozenset({State.RESUMING, State.STOPPING}),
+    State.RESUMING: frozenset({State.RUNNING, State.HALTING, State.STOPPING}),
     State.STOPPING: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
 }
 
 ENDED = frozenset({State.STOPPING, State.STOPPED})
 LIVE = frozenset(set(State) - ENDED)
+UNFINISHED = frozenset(
+    {State.PENDING, State.STARTING, State.HALTING, State.RESUMING, State.STOPPING}
+)
+"""A worker is at it and holds a lease; when that is over, the reaper finishes the step."""
+
+OWNED = frozenset({State.RUNNING, State.HALTING, State.HALTED, State.RESUMING})
+"""Lent to a caller."""
 
 
 class StateConflict(Exception):

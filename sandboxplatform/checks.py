@@ -12,16 +12,7 @@ def database_can_claim(app_configs: object, **kwargs: object) -> list[CheckMessa
     database = settings.DATABASES["default"]
     engine = database["ENGINE"].rpartition(".")[2]
     if engine == "sqlite3":
-        if database.get("OPTIONS", {}).get("transaction_mode") == "IMMEDIATE":
-            return []
-        return [
-            Error(
-                "SQLite's transactions must begin IMMEDIATE.",
-                hint='Set OPTIONS["transaction_mode"] to "IMMEDIATE": Django drops FOR UPDATE '
-                "on SQLite, so that two deferred transactions could claim one row.",
-                id="sandboxplatform.E001",
-            )
-        ]
+        return _sqlite_errors(database.get("OPTIONS", {}))
     if engine.startswith("postgres"):
         return []
     return [
@@ -31,4 +22,24 @@ def database_can_claim(app_configs: object, **kwargs: object) -> list[CheckMessa
             "leases and sessions unique.",
             id="sandboxplatform.E002",
         )
+    ]
+
+
+def _sqlite_errors(options: dict[str, object]) -> list[CheckMessage]:
+    wanted = {
+        'OPTIONS["transaction_mode"] to "IMMEDIATE"': options.get("transaction_mode")
+        == "IMMEDIATE",
+        'OPTIONS["timeout"] to 5 or more': float(options.get("timeout", 0)) >= 5,
+        'OPTIONS["init_command"] to PRAGMA journal_mode=WAL': "journal_mode=wal"
+        in str(options.get("init_command", "")).lower(),
+    }
+    return [
+        Error(
+            "SQLite is not set up for several processes.",
+            hint=f"Set {what}: Django drops FOR UPDATE on SQLite, so that claims and leases rest "
+            "on immediate transactions that wait for each other.",
+            id="sandboxplatform.E001",
+        )
+        for what, holds in wanted.items()
+        if not holds
     ]

@@ -68,8 +68,8 @@ def _parse(setting: Setting, raw: str, source: str) -> Any:
         ) from None
     if setting.planned and value != setting.default:
         raise ConfigError(
-            f"{setting.name} is {shown} ({source}), but {setting.meaning} is not available yet. "
-            f"Remove it."
+            f"{setting.name} is {shown} ({source}), and its feature is not available yet "
+            f"({setting.meaning}). Remove it."
         )
     return value
 

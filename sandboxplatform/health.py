@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Callable
+
 from django.conf import settings
 from django.db import DatabaseError, connection
 from drf_spectacular.utils import extend_schema
@@ -13,10 +18,19 @@ from rest_framework.views import APIView
 from deployers.errors import DeployerError
 from sandboxes import deployment
 
+logger = logging.getLogger(__name__)
+
+FRESH_SECONDS = 5.0
+
 
 class _Health(serializers.Serializer):
     status = serializers.CharField()
     version = serializers.CharField()
+
+
+class _Readiness(serializers.Serializer):
+    status = serializers.CharField()
+    detail = serializers.CharField(required=False)
 
 
 class _Open(APIView):
@@ -42,29 +56,45 @@ class Alive(Health):
 
 
 class Ready(_Open):
-    """The database and the deployer answer too; 503 with the reason where one does not."""
+    """The database and the deployer answer too; 503 names the one that does not."""
 
-    @extend_schema(responses={200: _Health, 503: _Health}, operation_id="readyz")
+    @extend_schema(responses={200: _Readiness, 503: _Readiness}, operation_id="readyz")
     def get(self, request: Request) -> Response:
-        checks = {"database": self._database(), "deployer": self._deployer()}
-        failed = {name: why for name, why in checks.items() if why}
+        failed = _look()
         if failed:
-            return Response({"status": "unavailable", "detail": failed}, status=503)
+            detail = f"Not available: {', '.join(failed)}; the server's log says why."
+            return Response({"status": "unavailable", "detail": detail}, status=503)
         return Response({"status": "ready"})
 
-    @staticmethod
-    def _database() -> str:
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except DatabaseError as error:
-            return str(error)
-        return ""
 
-    @staticmethod
-    def _deployer() -> str:
-        try:
-            deployment.current().check()
-        except DeployerError as error:
-            return str(error)
-        return ""
+_looked_at, _failed = 0.0, ()
+_one_at_a_time = threading.Lock()
+
+
+def _look() -> tuple[str, ...]:
+    """Return what does not answer; a look stands for FRESH_SECONDS, whoever asks how often."""
+    global _looked_at, _failed
+    with _one_at_a_time:
+        if time.monotonic() - _looked_at > FRESH_SECONDS:
+            checks = {"database": _ask_database, "deployer": _ask_deployer}
+            _failed = tuple(name for name, ask in checks.items() if not _answers(name, ask))
+            _looked_at = time.monotonic()
+        return _failed
+
+
+def _answers(name: str, ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except (DatabaseError, DeployerError) as error:
+        logger.warning("The %s does not answer: %s", name, error)
+        return False
+    return True
+
+
+def _ask_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _ask_deployer() -> None:
+    deployment.current().check()

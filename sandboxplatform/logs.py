@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 from sandboxes import log_context
 
+CONTINUED = "\n    "
+"""Indents what follows a line break, so that what others wrote cannot look like a log line."""
+
 FIELDS = ("status", "milliseconds")
 """What a record may carry beside its message, given as extra."""
 
@@ -34,7 +37,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = " ".join(f"{name}={value}" for name, value in _context(record).items())
-        line = super().format(record)
+        line = super().format(record).replace("\r", "\\r").replace("\n", CONTINUED)
         return f"{line} [{pairs}]" if pairs else line
 
 

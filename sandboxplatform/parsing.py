@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 Parser = Callable[[str], Any]
 
@@ -118,3 +119,24 @@ def read_only_mounts(value: str) -> dict[str, str]:
         if not isinstance(target, str) or not PurePosixPath(target).is_absolute():
             raise Invalid(f"{words}; the container path of {source} is not absolute")
     return found
+
+
+def database_url(value: str) -> str:
+    """Parse a PostgreSQL URL; nothing else keeps the constraints that the platform rests on."""
+    words = "a PostgreSQL URL such as postgres://user:password@host:5432/name"
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("postgres", "postgresql") and parts.path.strip("/")
+        _ = parts.port
+    except ValueError:
+        raise Invalid(words) from None
+    if not usable:
+        raise Invalid(words)
+    return value
+
+
+def header_text(value: str) -> str:
+    """Parse what must pass through an HTTP header unchanged."""
+    if not re.fullmatch(r"[!-~]+", value):
+        raise Invalid("printable ASCII characters without spaces")
+    return value

@@ -12,8 +12,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+HEALTHY_SECONDS = 60
+"""A process that ran this long is started again without a longer pause."""
 
 
 def die_with_parent() -> None:
@@ -28,12 +31,14 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _fork(name: str, run: Callable[[], None]) -> int:
+def _fork(name: str, run: Callable[[], None], keep_to_parent: Iterable[BinaryIO]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
+        for file in keep_to_parent:
+            file.close()
         # Of its own group: Ctrl-C reaches the parent alone, which ends the others in order.
         os.setpgid(0, 0)
         die_with_parent()
@@ -50,14 +55,28 @@ def _fork(name: str, run: Callable[[], None]) -> int:
 
 
 class Supervisor:
-    """Keep named processes running until a signal, then end them in the order given."""
+    """
+    Keep named processes running until a signal, then end them in the order given.
 
-    def __init__(self, processes: dict[str, Callable[[], None]], *, patience: float) -> None:
+    The first SIGTERM or SIGINT lets them finish, patience seconds long; the second ends them.
+    """
+
+    def __init__(
+        self,
+        processes: dict[str, Callable[[], None]],
+        *,
+        patience: float,
+        farewell: str,
+        keep_to_parent: Iterable[BinaryIO] = (),
+    ) -> None:
         self._processes = processes
+        self._farewell = farewell
         self._patience = patience
+        self._keep_to_parent = tuple(keep_to_parent)
         self._pids: dict[str, int] = {}
         self._pauses = dict.fromkeys(processes, FIRST_PAUSE)
-        self._stopping = False
+        self._start_at: dict[str, float] = {}
+        self._signals = 0
 
     def run(self) -> None:
         """Return after SIGTERM or SIGINT, when every process has ended."""
@@ -65,42 +84,51 @@ class Supervisor:
             signal.signal(number, self._stop)
         for name in self._processes:
             self._start(name)
-        while not self._stopping:
+        while not self._signals:
             self._look()
             time.sleep(0.1)
+        logger.info("Closing: %s. A second signal ends it now.", self._farewell)
         for name in self._processes:
             self._end(name)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self._signals += 1
 
     def _start(self, name: str) -> None:
-        self._pids[name] = _fork(name, self._processes[name])
+        self._pids[name] = _fork(name, self._processes[name], self._keep_to_parent)
+        self._start_at[name] = time.monotonic()
 
     def _look(self) -> None:
         """Start again what ended by itself, each time after a longer pause."""
-        for name, pid in list(self._pids.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if not ended:
+        for name in self._processes:
+            if name not in self._pids:
+                if time.monotonic() >= self._start_at[name]:
+                    self._start(name)
                 continue
-            code = os.waitstatus_to_exitcode(status)
-            pause = self._pauses[name]
-            logger.error(
-                "The %s process ended with %s; starting it again in %.1f s", name, code, pause
-            )
-            self._pauses[name] = min(pause * 2, LONGEST_PAUSE)
-            time.sleep(pause)
-            if not self._stopping:
-                self._start(name)
+            ended, status = os.waitpid(self._pids[name], os.WNOHANG)
+            if ended:
+                self._plan_restart(name, os.waitstatus_to_exitcode(status))
+
+    def _plan_restart(self, name: str, code: int) -> None:
+        del self._pids[name]
+        if time.monotonic() - self._start_at[name] > HEALTHY_SECONDS:
+            self._pauses[name] = FIRST_PAUSE
+        pause = self._pauses[name]
+        logger.error("The %s process ended with %s; starting it again in %.1f s", name, code, pause)
+        self._pauses[name] = min(pause * 2, LONGEST_PAUSE)
+        self._start_at[name] = time.monotonic() + pause
 
     def _end(self, name: str) -> None:
-        pid = self._pids[name]
+        pid = self._pids.pop(name, None)
+        if pid is None:
+            return
         deadline = time.monotonic() + self._patience
         os.kill(pid, signal.SIGTERM)
         while not os.waitpid(pid, os.WNOHANG)[0]:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._signals > 1:
                 logger.warning("The %s process did not end in time; killing it", name)
-                os.kill(pid, signal.SIGKILL)
+                # With its children: they are of its group, and nobody else is.
+                os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 return
             time.sleep(0.02)

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from sandboxes import log_context
 
@@ -63,7 +64,8 @@ class RequestLog:
                 level,
                 "%s %s %s",
                 scope.get("method", "WEBSOCKET"),
-                scope["path"],
+                # As it came: decoded, it could hold line breaks and forge lines of the log.
+                scope.get("raw_path", b"").decode("latin-1") or quote(scope["path"]),
                 status or "broken off",
                 extra={
                     "status": status,

@@ -96,6 +96,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="BEARER_TOKEN",
         default="",
+        parse=parsing.header_text,
         meaning="token that callers must send; empty is accepted on loopback addresses only",
         secret=True,
     ),
@@ -198,6 +199,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="DATABASE_URL",
         default="",
+        parse=parsing.database_url,
         meaning="PostgreSQL URL, e.g. postgres://user:password@host/name; empty: SQLite in DATA_DIR",
         secret=True,
     ),

@@ -14,7 +14,14 @@ PLATFORM = config.load()
 """Every setting of the README's table, as an attribute under its own name."""
 
 DATA_DIR = Path(PLATFORM.DATA_DIR).absolute()
-DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+try:
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (DATA_DIR / "static").mkdir(exist_ok=True)
+except OSError as error:
+    raise config.ConfigError(
+        f"DATA_DIR is {str(DATA_DIR)!r}, which cannot be written: {error.strerror}. Change its "
+        f"permissions, or name another folder."
+    ) from None
 
 
 def _kept_secret_key() -> str:
@@ -83,12 +90,16 @@ TEMPLATES = [
 ]
 
 if PLATFORM.DATABASE_URL:
+    _database = Env.db_url_config(PLATFORM.DATABASE_URL)
     DATABASES = {
         "default": {
-            **Env.db_url_config(PLATFORM.DATABASE_URL),
+            **_database,
             "CONN_HEALTH_CHECKS": True,
-            # A burst of requests shares these, or the server would run out of connections.
-            "OPTIONS": {"pool": {"min_size": 1, "max_size": 16, "timeout": 20}},
+            "OPTIONS": {
+                **_database.get("OPTIONS", {}),
+                # A burst of requests shares these, or the server would run out of connections.
+                "pool": {"min_size": 1, "max_size": 16, "timeout": 20},
+            },
         }
     }
 else:
@@ -143,7 +154,6 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-STATIC_ROOT.mkdir(exist_ok=True)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 

@@ -6,9 +6,10 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from sandboxes import registry
-from sandboxes.models import Sandbox, SandboxType
-from sandboxes.models.sandbox import WORKER_LEASE
-from sandboxes.states import State, StopReason
+from sandboxes.models import ImageBuild, Sandbox, SandboxType
+from sandboxes.models.image_build import BUILD_LEASE, OPEN_BUILDS, BuildState
+from sandboxes.models.sandbox import lease_end
+from sandboxes.states import ENDED, UNFINISHED, State, StopReason
 from sandboxes.tokens import Caller
 
 
@@ -27,16 +28,30 @@ def make_type(name="base"):
 
 
 def make_sandbox(state=State.RUNNING, **fields):
-    unfinished = state in (State.PENDING, State.STARTING, State.STOPPING)
     defaults = {
         "sandbox_type": fields.pop("sandbox_type", None) or make_type(),
         "state": state,
         "deployer": "fake",
         "image": "image",
-        "worker_until": timezone.now() + WORKER_LEASE if unfinished else None,
+        "worker_until": lease_end() if state in UNFINISHED else None,
         "url": "http://127.0.0.1:9" if state in (State.WARM, State.RUNNING) else "",
         "owner": None if state == State.WARM else make_user(),
-        "stop_reason": StopReason.RELEASED if state in (State.STOPPING, State.STOPPED) else "",
+        "stop_reason": StopReason.RELEASED if state in ENDED else "",
         "stopped_at": timezone.now() if state == State.STOPPED else None,
     }
     return Sandbox.objects.create(**defaults | fields)
+
+
+def make_build(state=BuildState.SUCCEEDED, **fields):
+    now, building = timezone.now(), state == BuildState.BUILDING
+    defaults = {
+        "sandbox_type": fields.pop("sandbox_type", None) or make_type(),
+        "state": state,
+        "tag": "agentscope/runtime-sandbox-base:latest",
+        "digest": "sha256:1234" if state == BuildState.SUCCEEDED else "",
+        "requested_by": "shell:alice@here",
+        "started_at": None if state == BuildState.QUEUED else now,
+        "finished_at": None if state in OPEN_BUILDS else now,
+        "worker_until": now + BUILD_LEASE if building else None,
+    }
+    return ImageBuild.objects.create(**defaults | fields)

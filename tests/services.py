@@ -8,10 +8,12 @@ REQUIRE=docker,redis,… turns the skip into a failure, so that CI cannot stay s
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import os
 import shutil
 import subprocess
+import warnings
 
 
 def _missing_docker() -> str | None:
@@ -20,7 +22,13 @@ def _missing_docker() -> str | None:
     try:
         client = docker.from_env(timeout=5)
     except docker.errors.DockerException as error:
-        return f"no Docker engine answers: {error}"
+        reason = f"no Docker engine answers: {error}"
+        with warnings.catch_warnings():
+            # The SDK forgets to close the socket that it could not use.
+            warnings.simplefilter("ignore", ResourceWarning)
+            del error
+            gc.collect()
+        return reason
     try:
         client.images.get("debian:bookworm-slim")
     except docker.errors.ImageNotFound:

@@ -30,6 +30,13 @@ BECOME = 'unset PATH; exec "$@"'
 HANDOVER = 'exec "$@" </dev/null >&2'
 """Become the program, with the log as its output."""
 
+WATCH = '"$@"; code=$?; kill -9 -1; exit "$code"'
+"""
+Run the program and, when it ends, end all that it left running in its pid namespace.
+
+A sandbox without its guest can be neither used nor told from a busy one.
+"""
+
 # As root: show directories that the sandbox's user cannot reach by their paths. /sys is covered
 # in the launcher's own mount namespace only, and nothing that is to be shown lies below it.
 STAGE = """

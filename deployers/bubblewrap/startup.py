@@ -85,7 +85,9 @@ class Startup:
             env = exports(environment(self.spec, self.python, listener.fileno()))
             env_fd = stack.enter_context(_in_memory(os.fsencode(env)))
             begin = ". /proc/self/fd/0; " + launch.WAIT + launch.HANDOVER
-            inside = ["/bin/sh", "-c", begin, "sh", *self.command]
+            # The watching shell never sees the environment: the one that it starts reads it.
+            inside = ["/bin/sh", "-c", launch.WATCH, "sh"]
+            inside += ["/bin/sh", "-c", begin, "sh", *self.command]
             bwrap = [launch.program("bwrap"), "--args", str(arguments_fd), "--"]
             command = [*launch.as_user(self.uid), *bwrap, *inside]
             steps = launch.Launch(

@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from deployers.base import NAME
 from deployers.bubblewrap.processes import Process
 from deployers.bubblewrap.record import Record
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
+from deployers.trees import delete_tree
 
 SOCKET_PATH_LIMIT = 107
 """Bytes in the path of a Unix socket (sun_path, without its NUL)."""
@@ -150,7 +150,7 @@ class Place:
         self.socket.unlink(missing_ok=True)
         for path in self.directory.iterdir():
             if path.is_dir() and not path.is_symlink():
-                _delete_tree(path)
+                delete_tree(path)
             else:
                 path.unlink(missing_ok=True)
         if not keep_directory:
@@ -234,16 +234,3 @@ class StateDirectory:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _delete_tree(tree: Path) -> None:
-    try:
-        shutil.rmtree(tree)
-    except PermissionError:
-        # Without root, a directory that the sandbox closed to itself is closed to us as well.
-        tree.chmod(0o700)
-        for directory, names, _ in os.walk(tree):
-            for each in (Path(directory, name) for name in names):
-                if not each.is_symlink():
-                    each.chmod(0o700)
-        shutil.rmtree(tree)

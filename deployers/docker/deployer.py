@@ -181,6 +181,10 @@ class DockerDeployer(Deployer):
         found = self._images.find(reference)
         return found.id if found else None
 
+    def image_size(self, reference: str) -> int | None:
+        found = self._images.find(reference)
+        return found.size_bytes if found else None
+
     def can_pull(self, reference: str) -> bool:
         return self._images.can_pull(reference)
 
@@ -210,8 +214,8 @@ class DockerDeployer(Deployer):
     def tag_image(self, image_id: str, reference: str) -> None:
         self._images.tag(image_id, reference)
 
-    def remove_image(self, image_id: str) -> None:
-        self._images.remove(image_id)
+    def remove_image(self, image_id: str, *, only_untagged: bool = False) -> None:
+        self._images.remove(image_id, only_untagged=only_untagged)
 
     def remove_shared(self) -> None:
         """Remove our networks that hold no sandbox; start() makes them anew."""

@@ -33,6 +33,8 @@ class Image:
     user: str
     """The image's USER; "" means root."""
 
+    size_bytes: int
+
     @property
     def is_root(self) -> bool:
         return self.user.partition(":")[0] in ("", "0", "root")
@@ -48,7 +50,8 @@ class Images:
                 found = api.inspect_image(reference)
             except docker.errors.NotFound:
                 return None
-        return Image(found["Id"], (found.get("Config") or {}).get("User") or "")
+        user = (found.get("Config") or {}).get("User") or ""
+        return Image(found["Id"], user, found["Size"])
 
     def get(self, reference: str) -> Image:
         """Return an image, pulled if it is not here; threads that ask at once pull once."""
@@ -100,10 +103,12 @@ class Images:
         with self._engine.call(f"tag the image {image_id} as {reference}") as api:
             api.tag(image_id, repository, tag or "latest", force=True)
 
-    def remove(self, image_id: str) -> None:
+    def remove(self, image_id: str, *, only_untagged: bool = False) -> None:
         with self._engine.call(f"remove the image {image_id}") as api:
             try:
                 tags = api.inspect_image(image_id)["RepoTags"] or []
+                if tags and only_untagged:
+                    return
                 # By its id an engine removes only what has at most one tag.
                 for reference in [*tags, image_id]:
                     api.remove_image(reference)

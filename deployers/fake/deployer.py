@@ -24,6 +24,8 @@ from deployers.fake.sandbox import FakeSandbox
 _lock = threading.RLock()
 _sandboxes: defaultdict[str, dict[str, FakeSandbox]] = defaultdict(dict)
 
+IMAGE_BYTES = 1_000_000
+
 Failure = Exception | type[Exception] | Callable[[str], Exception | None] | None
 """An error to raise each time, or a function from the sandbox's name to an error or None."""
 
@@ -165,6 +167,9 @@ class FakeDeployer(Deployer):
             return super().find_image(reference)
         return reference if reference in self.images.values() else self.images.get(reference)
 
+    def image_size(self, reference: str) -> int | None:
+        return IMAGE_BYTES if self.find_image(reference) else None
+
     def can_pull(self, reference: str) -> bool:
         return reference in self.offered
 
@@ -204,9 +209,12 @@ class FakeDeployer(Deployer):
             raise Rejected(f"There is no image {image_id}.")
         self.images[reference] = image_id
 
-    def remove_image(self, image_id: str) -> None:
+    def remove_image(self, image_id: str, *, only_untagged: bool = False) -> None:
         if self.images is None:
             super().remove_image(image_id)
+        tags = [name for name, id_ in self.images.items() if id_ == image_id != name]
+        if tags and only_untagged:
+            return
         self.images = {name: id_ for name, id_ in self.images.items() if id_ != image_id}
 
     def kill(self, name: str, *, exit_code: int = 137) -> None:

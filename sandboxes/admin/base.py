@@ -5,8 +5,6 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sandboxes.models import Sandbox
-
 
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Rows that the platform writes: they can be looked at."""
@@ -21,9 +19,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
-def state_badge(sandbox: Sandbox) -> SafeString:
-    """Return the state as a coloured word, the stop reason beside it."""
-    words = f"{sandbox.state}: {sandbox.stop_reason}" if sandbox.stop_reason else sandbox.state
-    return format_html(
-        '<span class="state state-{}" title="{}">{}</span>', sandbox.state, sandbox.detail, words
-    )
+class BadgeMedia:
+    """What a page with state badges needs: class Media(BadgeMedia)."""
+
+    css = {"all": ("sandboxes/badges.css",)}
+
+
+def state_badge(state: str, reason: str = "", detail: str = "") -> SafeString:
+    """Return the state as a coloured word, the reason beside it, the detail as its title."""
+    words = f"{state}: {reason}" if reason else state
+    return format_html('<span class="state state-{}" title="{}">{}</span>', state, detail, words)

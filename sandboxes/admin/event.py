@@ -11,4 +11,5 @@ class EventAdmin(ReadOnlyAdmin):
     list_display = ("at", "sandbox", "old_state", "new_state", "reason", "actor", "detail")
     list_filter = ("new_state", "reason")
     list_select_related = ("sandbox",)
-    search_fields = ("sandbox__name", "actor")
+    search_fields = ("sandbox__name", "actor", "detail")
+    date_hierarchy = "at"

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from sandboxes import actions
-from sandboxes.admin.base import ReadOnlyAdmin, state_badge
+from sandboxes.admin.base import BadgeMedia, ReadOnlyAdmin, state_badge
 from sandboxes.models import Event, Sandbox
 from sandboxes.states import StopReason
 
@@ -31,17 +31,18 @@ class SandboxAdmin(ReadOnlyAdmin):
     # The environment may hold what callers keep secret.
     exclude = ("environment",)
     inlines = (EventInline,)
-    actions = ("stop_selected",)
+    date_hierarchy = "created_at"
+    actions = ("release_selected",)
 
-    class Media:
-        css = {"all": ("sandboxes/badges.css",)}
+    class Media(BadgeMedia):
+        pass
 
     @admin.display(description="state", ordering="state")
     def badge(self, sandbox: Sandbox) -> SafeString:
-        return state_badge(sandbox)
+        return state_badge(sandbox.state, sandbox.stop_reason, sandbox.detail)
 
-    @admin.action(permissions=["stop"], description="Stop and remove selected sandboxes")
-    def stop_selected(self, request: HttpRequest, queryset: QuerySet[Sandbox]) -> None:
+    @admin.action(permissions=["stop"], description="Release selected sandboxes")
+    def release_selected(self, request: HttpRequest, queryset: QuerySet[Sandbox]) -> None:
         live = list(queryset.live())
         gone = actions.stop_all(
             live, reason=StopReason.ADMIN, actor=f"admin:{request.user.get_username()}"
@@ -49,7 +50,7 @@ class SandboxAdmin(ReadOnlyAdmin):
         already, pending = queryset.count() - len(live), len(live) - gone
         self.message_user(
             request,
-            f"Removed {gone}, already gone {already}, still being removed {pending}.",
+            f"Released {gone}, already gone {already}, still being removed {pending}.",
             messages.WARNING if pending else messages.SUCCESS,
         )
 

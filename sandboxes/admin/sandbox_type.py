@@ -10,8 +10,8 @@ from sandboxes.models import SandboxType
 @admin.register(SandboxType)
 class SandboxTypeAdmin(admin.ModelAdmin):
     list_display = ("name", "enabled", "image_used", "security_level", "cpus", "memory_mb")
-    list_filter = ("enabled", "security_level")
-    search_fields = ("name", "image")
+    list_filter = ("enabled", "security_level", "network", "built_in")
+    search_fields = ("name", "description", "image")
 
     @admin.display(description="image")
     def image_used(self, kind: SandboxType) -> str:

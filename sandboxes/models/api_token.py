@@ -4,6 +4,7 @@ import hashlib
 import secrets
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -33,6 +34,14 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label} ({self.prefix}…)"
+
+    def clean(self) -> None:
+        # The constraint asks for revoked_at too, which no form has, so forms do not see it.
+        same = ApiToken.objects.filter(owner_id=self.owner_id, label=self.label, revoked_at=None)
+        if self.revoked_at is None and same.exclude(pk=self.pk).exists():
+            raise ValidationError(
+                {"label": "This owner has a token of that label: choose another, or revoke it."}
+            )
 
     @staticmethod
     def digest_of(secret: str) -> str:

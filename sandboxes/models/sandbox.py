@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import models, transaction
@@ -12,18 +12,39 @@ from django.utils.crypto import salted_hmac
 from sandboxes.models.event import Event
 from sandboxes.querysets import SandboxQuerySet
 from sandboxes.signals import sandbox_moved
-from sandboxes.states import TRANSITIONS, State, StateConflict, StopReason
+from sandboxes.states import (
+    ENDED,
+    OWNED,
+    TRANSITIONS,
+    UNFINISHED,
+    State,
+    StateConflict,
+    StopReason,
+)
 
 ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 ID_LENGTH = 25
-WORKER_LEASE = timedelta(seconds=180)
-"""How long a worker has for one step before the reaper takes the sandbox over."""
+SPARE = timedelta(seconds=120)
+"""What a worker may take longer than CREATE_TIMEOUT before the reaper takes its sandbox over."""
 
 
 def new_name() -> str:
     """Return CONTAINER_PREFIX_KEY and 25 random lower-case letters and digits."""
     key = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
     return f"{settings.PLATFORM.CONTAINER_PREFIX_KEY}{key}"
+
+
+def full_name(identity: str) -> str:
+    """Return the name for an identity: a full name, or one without CONTAINER_PREFIX_KEY."""
+    prefix = settings.PLATFORM.CONTAINER_PREFIX_KEY
+    if identity.startswith(prefix) and len(identity) == len(prefix) + ID_LENGTH:
+        return identity
+    return f"{prefix}{identity}"
+
+
+def lease_end() -> datetime:
+    """Return until when a worker that begins a step now holds the sandbox."""
+    return timezone.now() + timedelta(seconds=settings.PLATFORM.CREATE_TIMEOUT) + SPARE
 
 
 class Sandbox(models.Model):
@@ -73,7 +94,7 @@ class Sandbox(models.Model):
         indexes = [
             models.Index(
                 fields=["state", "worker_until"],
-                condition=Q(state__in=[State.PENDING, State.STARTING, State.STOPPING]),
+                condition=Q(state__in=sorted(UNFINISHED)),
                 name="sandbox_unfinished_idx",
             ),
             models.Index(
@@ -85,7 +106,7 @@ class Sandbox(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(state__in=State.values), name="sandbox_state_known"),
             models.CheckConstraint(
-                condition=~Q(state__in=[State.RUNNING, State.HALTED]) | Q(owner__isnull=False),
+                condition=~Q(state__in=sorted(OWNED)) | Q(owner__isnull=False),
                 name="sandbox_running_has_owner",
             ),
             models.CheckConstraint(
@@ -98,8 +119,8 @@ class Sandbox(models.Model):
             ),
             models.CheckConstraint(
                 condition=(
-                    Q(state__in=[State.STOPPING, State.STOPPED]) & ~Q(stop_reason="")
-                    | ~Q(state__in=[State.STOPPING, State.STOPPED]) & Q(stop_reason="")
+                    Q(state__in=sorted(ENDED)) & ~Q(stop_reason="")
+                    | ~Q(state__in=sorted(ENDED)) & Q(stop_reason="")
                 ),
                 name="sandbox_stop_has_reason",
             ),
@@ -112,12 +133,8 @@ class Sandbox(models.Model):
             ),
             models.CheckConstraint(
                 condition=(
-                    Q(
-                        state__in=[State.PENDING, State.STARTING, State.STOPPING],
-                        worker_until__isnull=False,
-                    )
-                    | ~Q(state__in=[State.PENDING, State.STARTING, State.STOPPING])
-                    & Q(worker_until__isnull=True)
+                    Q(state__in=sorted(UNFINISHED), worker_until__isnull=False)
+                    | ~Q(state__in=sorted(UNFINISHED)) & Q(worker_until__isnull=True)
                 ),
                 name="sandbox_unfinished_has_lease",
             ),
@@ -152,11 +169,10 @@ class Sandbox(models.Model):
         if new_state not in TRANSITIONS[old_state]:
             raise ValueError(f"A {old_state} sandbox cannot become {new_state}.")
         now = timezone.now()
-        unfinished = new_state in (State.PENDING, State.STARTING, State.STOPPING)
         changed: dict[str, object] = {
             "state": new_state,
             "updated_at": now,
-            "worker_until": now + WORKER_LEASE if unfinished else None,
+            "worker_until": lease_end() if new_state in UNFINISHED else None,
             **fields,
         }
         with transaction.atomic():

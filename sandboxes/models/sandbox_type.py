@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+
+from sandboxes.environment import check_environment
 
 
 class SecurityLevel(models.TextChoices):
@@ -52,8 +55,12 @@ class SandboxType(models.Model):
     network = models.CharField(
         max_length=8, choices=NetworkChoice, default=NetworkChoice.DEFAULT, blank=True
     )
-    environment = models.JSONField(default=dict, blank=True)
-    runtime_config = models.JSONField(default=dict, blank=True)
+    environment = models.JSONField(
+        default=dict, blank=True, help_text='Variables and their values: {"LANG": "C.UTF-8"}.'
+    )
+    runtime_config = models.JSONField(
+        default=dict, blank=True, help_text="What the deployer is told beside the limits."
+    )
 
     class Meta:
         ordering = ["name"]
@@ -73,3 +80,18 @@ class SandboxType(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        errors = {}
+        for field in ("environment", "runtime_config"):
+            # An emptied field of a form.
+            if getattr(self, field) in (None, ""):
+                setattr(self, field, {})
+        try:
+            check_environment(self.environment)
+        except ValueError as error:
+            errors["environment"] = str(error)
+        if not isinstance(self.runtime_config, dict):
+            errors["runtime_config"] = "The runtime config must be an object of names and values."
+        if errors:
+            raise ValidationError(errors)

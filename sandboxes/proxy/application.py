@@ -11,12 +11,12 @@ from urllib.parse import quote, unquote
 
 from asgiref.sync import sync_to_async
 
-from sandboxes import actions, directory, tokens
-from sandboxes.directory import Place
+from sandboxes import directory, tokens
 from sandboxes.proxy.answers import Answer, Receive, Scope, Send, refuse
 from sandboxes.proxy.headers import header
 from sandboxes.proxy.http import serve_http
 from sandboxes.proxy.websocket import serve_websocket
+from sandboxes.refusals import Refusal
 
 PREFIX = "/proxy/"
 GUEST_PREFIX = "/fastapi/"
@@ -32,17 +32,6 @@ async def _caller(scope: Scope) -> tokens.Caller:
         raise Answer(401, str(error)) from None
 
 
-async def _place(caller: tokens.Caller, identity: str) -> Place:
-    try:
-        return await directory.find(caller, identity)
-    except actions.Unknown as error:
-        raise Answer(404, str(error)) from None
-    except actions.Ended as error:
-        raise Answer(410, str(error)) from None
-    except directory.NotRunning as error:
-        raise Answer(409, str(error)) from None
-
-
 def _target(scope: Scope) -> tuple[str, str]:
     """
     Return the identity and the guest's path with its query, both as the client quoted them.
@@ -51,7 +40,8 @@ def _target(scope: Scope) -> tuple[str, str]:
     """
     raw = scope.get("raw_path") or quote(scope["path"]).encode()
     identity, _, rest = raw.decode("latin-1").removeprefix(PREFIX).partition("/")
-    if any(unquote(part) in ("..", ".") for part in rest.split("/")):
+    # Decoded as a whole: a web server inside may take %2f for a slash.
+    if {"..", "."} & set(unquote(rest).split("/")):
         raise Answer(400, "The path must not contain . or .. segments.")
     query = scope.get("query_string", b"").decode("latin-1")
     return unquote(identity), GUEST_PREFIX + rest + (f"?{query}" if query else "")
@@ -62,7 +52,7 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
     serve = serve_websocket if scope["type"] == "websocket" else serve_http
     try:
         identity, path = _target(scope)
-        place = await _place(await _caller(scope), identity)
+        place = await directory.find(await _caller(scope), identity)
         await serve(place, path, scope, receive, send)
-    except Answer as answer:
-        await refuse(scope, receive, send, answer.status, answer.detail)
+    except (Answer, Refusal) as answer:
+        await refuse(scope, receive, send, answer.status, str(answer))

@@ -7,11 +7,10 @@ import logging
 from collections.abc import AsyncIterator
 
 import aiohttp
-from asgiref.sync import sync_to_async
 
-from sandboxes import actions, guests
+from sandboxes import guests
 from sandboxes.directory import Place
-from sandboxes.proxy.answers import Answer, Receive, Scope, Send
+from sandboxes.proxy.answers import Receive, Scope, Send
 from sandboxes.proxy.headers import forwarded, header, returned
 
 logger = logging.getLogger(__name__)
@@ -99,10 +98,4 @@ async def _exchange(place: Place, path: str, scope: Scope, upload: _Upload, send
         if begun:
             # The status is sent already: only a broken connection says that the body is not whole.
             raise ConnectionError(f"{place.name} broke off its answer") from error
-        raise Answer(502, await _why_unreachable(place)) from error
-
-
-async def _why_unreachable(place: Place) -> str:
-    return await sync_to_async(actions.mark_lost, thread_sensitive=False)(
-        place.name, actor="server"
-    )
+        raise await guests.why_unreachable(place) from error

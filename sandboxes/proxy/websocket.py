@@ -11,39 +11,52 @@ from sandboxes import guests
 from sandboxes.directory import Place
 from sandboxes.proxy.answers import Answer, Receive, Scope, Send
 from sandboxes.proxy.headers import forwarded
+from sandboxes.refusals import TooSlow
+
+HANDSHAKE_SECONDS = 15
+LARGEST_MESSAGE = 64 * 1024 * 1024
+"""Bytes; a message is held whole on its way, so that its kind and end are kept."""
 
 
 async def serve_websocket(
     place: Place, path: str, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    session, base = guests.connections().session(place.url)
-    try:
-        upstream = await session.ws_connect(
-            URL(base + path, encoded=True),
-            headers={**forwarded(scope), **guests.headers_for(place)},
-            protocols=scope.get("subprotocols", ()),
-            max_msg_size=0,
-            autoping=True,
-        )
-    except aiohttp.WSServerHandshakeError as error:
-        raise Answer(error.status, f"The sandbox refused the WebSocket: {error.message}") from None
-    except aiohttp.ClientError as error:
-        raise Answer(502, f"The sandbox could not be reached: {type(error).__name__}") from None
-    async with upstream:
-        await receive()
-        await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
-        directions = [
-            asyncio.ensure_future(_to_guest(receive, upstream)),
-            asyncio.ensure_future(_to_client(upstream, send)),
-        ]
+    async with guests.connections().session(place.url) as (session, base):
         try:
-            done, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in directions:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                upstream = await session.ws_connect(
+                    URL(base + path, encoded=True),
+                    headers={**forwarded(scope), **guests.headers_for(place)},
+                    protocols=scope.get("subprotocols", ()),
+                    max_msg_size=LARGEST_MESSAGE,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            sentence = f"The sandbox refused the WebSocket: {error.message}"
+            raise Answer(error.status, sentence) from None
+        except TimeoutError:
+            raise TooSlow(f"Sandbox {place.name} did not answer in time.") from None
+        except aiohttp.ClientError as error:
+            raise await guests.why_unreachable(place) from error
+        async with upstream:
+            await receive()
+            await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+            await _relay(upstream, receive, send)
+
+
+async def _relay(upstream: aiohttp.ClientWebSocketResponse, receive: Receive, send: Send) -> None:
+    """Pass frames until either side closes."""
+    directions = [
+        asyncio.ensure_future(_to_guest(receive, upstream)),
+        asyncio.ensure_future(_to_client(upstream, send)),
+    ]
+    try:
+        done, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in directions:
+            task.cancel()
+        await asyncio.gather(*directions, return_exceptions=True)
 
 
 async def _to_guest(receive: Receive, upstream: aiohttp.ClientWebSocketResponse) -> None:

@@ -12,7 +12,7 @@ class BearerAuthentication(BaseAuthentication):
     """Tell the caller from the Authorization header; see sandboxes.tokens."""
 
     def authenticate(self, request: Request) -> tuple[tokens.Caller, None]:
-        # An async view has looked the token up already, outside of its event loop.
+        # The wire's application has looked the token up already, before it read the body.
         known = getattr(request._request, "caller", None)
         if known is not None:
             return known, None

@@ -12,7 +12,8 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from deployers.errors import DeployerError, Unavailable
-from sandboxes import actions, directory, lifecycle, tokens
+from sandboxes import lifecycle, tokens
+from sandboxes.refusals import Refusal
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +21,6 @@ RETRY_AFTER_SECONDS = "5"
 
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (tokens.InvalidToken, status.HTTP_401_UNAUTHORIZED),
-    (actions.Unknown, status.HTTP_404_NOT_FOUND),
-    (actions.Ended, status.HTTP_410_GONE),
-    (actions.Refused, status.HTTP_422_UNPROCESSABLE_ENTITY),
-    (directory.NotRunning, status.HTTP_409_CONFLICT),
     (RequestDataTooBig, status.HTTP_413_REQUEST_ENTITY_TOO_LARGE),
     (Unavailable, status.HTTP_503_SERVICE_UNAVAILABLE),
     (DeployerError, status.HTTP_502_BAD_GATEWAY),
@@ -53,6 +50,8 @@ def answer(error: Exception, context: dict[str, object]) -> Response | None:
     """Turn an exception of a view into an answer; DRF's EXCEPTION_HANDLER."""
     if isinstance(error, lifecycle.StartFailed):
         return _start_failed(error)
+    if isinstance(error, Refusal):
+        return _plain(error, error.status)
     for kind, code in _STATUS:
         if isinstance(error, kind):
             return _plain(error, code)

@@ -15,8 +15,10 @@ _ERRORS = {
     410: "The sandbox has ended.",
     413: "The body is too large.",
     422: "A field is missing, unknown, or of the wrong form; detail names it.",
-    502: "The deployer refused; detail says what to change.",
+    415: "The body's Content-Type is not application/json.",
+    502: "The deployer refused, or the guest does not answer; detail says what to change.",
     503: "Not now; see Retry-After.",
+    504: "The guest did not answer in time.",
 }
 
 _IDENTITY = {

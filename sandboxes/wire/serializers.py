@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from rest_framework import serializers
@@ -14,9 +15,17 @@ class StrictCharField(serializers.CharField):
     """A string; numbers and booleans are not turned into one."""
 
     def to_internal_value(self, data: object) -> str:
-        if not isinstance(data, str):
+        if not isinstance(data, str) or not is_storable(data):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether a string is text that a database can hold: no NUL, no half of a pair."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class StrictBooleanField(serializers.BooleanField):
@@ -66,6 +75,8 @@ class SessionKey(Body):
 class _Meta(serializers.DictField):
     def to_internal_value(self, data: object) -> dict[str, object]:
         value = super().to_internal_value(data)
+        if not is_storable(json.dumps(value, ensure_ascii=False)) or "\\u0000" in json.dumps(value):
+            raise serializers.ValidationError("It holds characters that are no text.")
         key = value.get("session_ctx_id")
         if key is not None and not isinstance(key, str):
             raise serializers.ValidationError({"session_ctx_id": "Not a valid string."})

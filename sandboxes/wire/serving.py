@@ -1,9 +1,10 @@
 """
-Django's request handling without what only pages need.
+Django's request handling without what only pages need, as one ASGI application.
 
 The admin's middleware costs a thread hop each way and each, 5 ms together where a shell
-command takes 2; the routes of the wire use none of it. An async view runs on the event loop
-from end to end and is cancelled when its client leaves; a blocking one has a thread of its own.
+command takes 2; the routes of the wire use none of it. The caller is known before a body is
+read. An async view runs on the event loop from end to end and is cancelled when its client
+leaves; a blocking one has a thread of its own.
 """
 
 from __future__ import annotations
@@ -23,22 +24,33 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.db import close_old_connections
 from django.http import HttpResponse
 
+from sandboxes import tokens
 from sandboxes.wire.tools import GuestView
 from sandboxes.wire.urls import ROUTES
+from sandboxes.wire.views import Slow
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-BLOCKING_THREADS = 256
-"""Most requests of a worker that may wait for the database or the engine at once."""
+QUICK_THREADS, SLOW_THREADS = 32, 256
+"""Requests that ask the database, and those that wait for an engine, at once in a worker."""
 
-ASYNC_PATHS = frozenset(
-    f"/{name}{suffix}"
-    for name, view in ROUTES.items()
-    if issubclass(view, GuestView)
-    for suffix in ("", "_async")
-)
+SMALL_BODY = 64 * 1024
+"""Bytes that a route without a body of its own may be sent."""
+
+SILENCE_SECONDS = 60
+"""How long a client may pause in the middle of its body."""
+
+
+def _paths(kind: type) -> frozenset[str]:
+    views = [name for name, view in ROUTES.items() if issubclass(view, kind)]
+    return frozenset(f"/{name}{suffix}" for name in views for suffix in ("", "_async"))
+
+
+RPC_PATHS, ASYNC_PATHS, SLOW_PATHS = _paths(object), _paths(GuestView), _paths(Slow)
+INLINE_PATHS = frozenset({"/health", "/healthz"})
+"""Answered on the event loop: nothing in them waits."""
 
 
 class ClientGone(Exception):
@@ -57,11 +69,20 @@ class _Bare(BaseHandler):
         self._middleware_chain = convert_exception_to_response(inner)
 
 
+def _detail(status: int, sentence: str) -> HttpResponse:
+    body = json.dumps({"detail": sentence})
+    response = HttpResponse(body, content_type="application/json", status=status)
+    if status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
 async def _read(receive: Receive, limit: int) -> bytes | None:
     """Return the whole body, or None for one larger than limit bytes."""
     chunks, size = [], 0
     while True:
-        message = await receive()
+        async with asyncio.timeout(SILENCE_SECONDS):
+            message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")
@@ -73,46 +94,66 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
             return b"".join(chunks)
 
 
-class WireHandler:
+async def _caller(scope: Message) -> tokens.Caller:
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    text = header.decode("latin-1")
+    return tokens.known_caller(text) or await sync_to_async(
+        tokens.authenticate, thread_sensitive=False
+    )(text)
+
+
+class WireApplication:
     """The ASGI application of the wire's routes and the health routes."""
 
     def __init__(self) -> None:
         self._async, self._blocking = _Bare(is_async=True), _Bare(is_async=False)
-        self._threads = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="request")
+        # Apart, so that creates which wait for an engine leave room for everything else.
+        self._quick = ThreadPoolExecutor(QUICK_THREADS, thread_name_prefix="quick")
+        self._slow = ThreadPoolExecutor(SLOW_THREADS, thread_name_prefix="slow")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
-            body = await _read(receive, settings.MAX_BODY_BYTES)
-            if body is None:
-                detail = f"The body is larger than {settings.MAX_BODY_BYTES} bytes."
-                response = HttpResponse(
-                    json.dumps({"detail": detail}), content_type="application/json", status=413
-                )
-            else:
-                request = ASGIRequest(scope, BytesIO(body))
-                response = await self._answer(request, scope["path"], receive)
+            response = await self._respond(scope, receive)
         except ClientGone:
             return
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in response.items()
+        ]
+        headers.append((b"content-length", b"%d" % len(response.content)))
         await send(
-            {
-                "type": "http.response.start",
-                "status": response.status_code,
-                "headers": [
-                    (name.lower().encode("latin-1"), value.encode("latin-1"))
-                    for name, value in response.items()
-                ]
-                + [(b"content-length", b"%d" % len(response.content))],
-            }
+            {"type": "http.response.start", "status": response.status_code, "headers": headers}
         )
         await send({"type": "http.response.body", "body": response.content})
         response.close()
 
-    async def _answer(self, request: ASGIRequest, path: str, receive: Receive) -> HttpResponse:
-        if path not in ASYNC_PATHS:
-            # Not cut off when its client leaves: what it began outside it must also record.
-            return await sync_to_async(self._block, thread_sensitive=False, executor=self._threads)(
-                request
-            )
+    async def _respond(self, scope: Message, receive: Receive) -> HttpResponse:
+        path, caller, limit = scope["path"], None, SMALL_BODY
+        if path in RPC_PATHS and scope["method"] == "POST":
+            try:
+                caller, limit = await _caller(scope), settings.MAX_BODY_BYTES
+            except tokens.InvalidToken as error:
+                return _detail(401, str(error))
+        try:
+            body = await _read(receive, limit)
+        except TimeoutError:
+            return _detail(408, f"Nothing of the body came for {SILENCE_SECONDS} s.")
+        if body is None:
+            return _detail(413, f"The body is larger than {limit} bytes.")
+        request = ASGIRequest(scope, BytesIO(body))
+        request.caller = caller
+        if path in INLINE_PATHS:
+            return self._blocking.get_response(request)
+        if path in ASYNC_PATHS:
+            return await self._answer_while_client_stays(request, receive)
+        # Not cut off when its client leaves: what it began outside it must also record.
+        threads = self._slow if path in SLOW_PATHS else self._quick
+        answer = sync_to_async(self._block, thread_sensitive=False, executor=threads)
+        return await answer(request)
+
+    async def _answer_while_client_stays(
+        self, request: ASGIRequest, receive: Receive
+    ) -> HttpResponse:
         view = asyncio.ensure_future(self._async.get_response_async(request))
         watch = asyncio.ensure_future(self._client_left(receive))
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 
-from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
 
-from sandboxes import actions, directory, guests, tokens
+from sandboxes import directory, guests
 from sandboxes.directory import Place
+from sandboxes.refusals import Ended, NotReachable, Refused, TooSlow
 from sandboxes.wire import serializers
 from sandboxes.wire.views import RpcView
 
@@ -66,14 +66,11 @@ def tool_error(text: str) -> dict[str, object]:
 
 
 async def _call(place: Place, method: str, path: str, **options: object) -> bytes:
-    """Call the guest; raise GuestRefused, guests.TooSlow, or actions.Ended when it is dead."""
+    """Call the guest; raise GuestRefused, TooSlow, or why nobody answers there."""
     try:
         code, body = await guests.call(place, method, path, **options)
     except guests.Unreachable as error:
-        sentence = await sync_to_async(actions.mark_lost, thread_sensitive=False)(
-            place.name, actor="server"
-        )
-        raise actions.Ended(sentence) from error
+        raise await guests.why_unreachable(place) from error
     if code >= 400:
         raise GuestRefused(code, _detail_of(body))
     return body
@@ -87,13 +84,6 @@ class GuestView(RpcView):
     async def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         """Do what DRF's dispatch does, without leaving the event loop where nothing blocks."""
         self.args, self.kwargs = args, kwargs
-        header = request.META.get("HTTP_AUTHORIZATION", "")
-        try:
-            request.caller = tokens.known_caller(header) or await sync_to_async(
-                tokens.authenticate, thread_sensitive=False
-            )(header)
-        except tokens.InvalidToken:
-            request.caller = None  # DRF's own authentication answers, with its headers
         self.request = drf_request = self.initialize_request(request)
         self.headers = self.default_response_headers
         try:
@@ -101,7 +91,7 @@ class GuestView(RpcView):
             if request.method != "POST":
                 self.http_method_not_allowed(drf_request)
             fields = self.validated(drf_request)
-            place = await directory.find(request.caller, fields.pop("identity"))
+            place = await directory.find(drf_request.user, fields.pop("identity"))
             return HttpResponse(
                 b'{"data":' + await self.ask(place, **fields) + b"}",
                 content_type="application/json",
@@ -124,7 +114,7 @@ class CheckHealth(GuestView):
     async def ask(self, place: Place) -> bytes:
         try:
             await _call(place, "GET", "/fastapi/healthz", limit=HEALTH_SECONDS)
-        except (GuestRefused, guests.TooSlow, actions.Ended):
+        except (GuestRefused, TooSlow, Ended, NotReachable):
             return b"false"
         return b"true"
 
@@ -140,7 +130,7 @@ class ListTools(GuestView):
             try:
                 groups = json.loads(await _call(place, "GET", "/fastapi/mcp/list_tools"))
             except GuestRefused as error:
-                raise actions.Refused(f"The sandbox could not list its tools: {error}") from error
+                raise Refused(f"The sandbox could not list its tools: {error}") from error
         groups["generic"] = GENERIC_TOOLS
         chosen = {tool_type: groups.get(tool_type, {})} if tool_type else groups
         return json.dumps(chosen).encode()
@@ -164,7 +154,7 @@ class CallTool(GuestView):
             return await _call(place, "POST", path, json=body)
         except GuestRefused as error:
             return json.dumps(tool_error(f"{tool_name} failed: {error}")).encode()
-        except guests.TooSlow:
+        except TooSlow:
             text = (
                 f"{tool_name} did not answer within {place.timeout:g} s; give it less to do at "
                 f"once, or raise the sandbox type's timeout (RUNTIME_SANDBOX_TIMEOUT)."
@@ -184,5 +174,5 @@ class AddMcpServers(GuestView):
         try:
             await _call(place, "POST", "/fastapi/mcp/add_servers", json=body)
         except GuestRefused as error:
-            raise actions.Refused(str(error), field="server_configs") from error
+            raise Refused(str(error), field="server_configs") from error
         return b'"OK"'

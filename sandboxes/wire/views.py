@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sandboxes import actions
 from sandboxes.models import Sandbox, Session
-from sandboxes.states import State
+from sandboxes.refusals import CapReached
 from sandboxes.wire import serializers
 from sandboxes.wire.errors import Unprocessable
 from sandboxes.wire.records import record
@@ -21,7 +22,15 @@ class RpcView(APIView):
 
     def validated(self, request: Request) -> dict[str, object]:
         """Return the body's fields, or refuse with 422 what is missing, unknown or mistyped."""
-        body = self.body(data=request.data)
+        # Also without a body: a browser asks before it sends JSON to another site, and a page
+        # of such a site must not reach a server that needs no token.
+        if request.content_type.partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaType(request.content_type, "Send Content-Type: application/json.")
+        try:
+            data = request.data
+        except RecursionError:
+            raise ParseError("JSON parse error - it is nested too deeply.") from None
+        body = self.body(data=data)
         if not body.is_valid():
             raise Unprocessable(body.errors)
         return body.validated_data
@@ -33,7 +42,11 @@ class RpcView(APIView):
         raise NotImplementedError
 
 
-class CreateFromPool(RpcView):
+class Slow(RpcView):
+    """A route that waits for an engine."""
+
+
+class CreateFromPool(Slow):
     """Lend a sandbox of a type. Null where MAX_SANDBOX_INSTANCES exist already."""
 
     body = serializers.CreateFromPool
@@ -50,7 +63,7 @@ class CreateFromPool(RpcView):
                 environment=fields.get("environment"),
                 mount_dir=fields.get("mount_dir"),
             )
-        except actions.CapReached as error:
+        except CapReached as error:
             # The SDK takes null, and nothing else, for "none available".
             return Response({"data": None, "detail": str(error)})
         return Response({"data": sandbox.name})
@@ -72,7 +85,7 @@ class Release(RpcView):
         return True
 
 
-class Start(RpcView):
+class Start(Slow):
     """Continue a stopped sandbox with its files."""
 
     body = serializers.Identity
@@ -82,7 +95,7 @@ class Start(RpcView):
         return True
 
 
-class Stop(RpcView):
+class Stop(Slow):
     """End a sandbox's processes and keep its files."""
 
     body = serializers.Identity
@@ -124,14 +137,12 @@ class ListSessionKeys(RpcView):
     """Keys of the caller's sessions that have sandboxes."""
 
     def answer(self, request: Request) -> list[str]:
-        live = Sandbox.objects.owned_by(request.user).exclude(
-            state__in=(State.STOPPING, State.STOPPED)
-        )
+        live = Sandbox.objects.owned_by(request.user).live()
         keys = Session.objects.filter(sandboxes__in=live).distinct().order_by("key")
         return list(keys.values_list("key", flat=True))
 
 
-class Cleanup(RpcView):
+class Cleanup(Slow):
     """End all sandboxes of the caller; those of others stay."""
 
     def answer(self, request: Request) -> bool:

@@ -91,9 +91,7 @@ def children(pid):
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_request_that_takes_longer_is_cut_off_and_the_server_still_exits_0(
-    make_server, deployer
-):
+def test_a_request_that_takes_longer_is_cut_off_and_the_server_still_exits_0(make_server, deployer):
     server = make_server(CONTAINER_DEPLOYMENT=deployer, SHUTDOWN_TIMEOUT="1").start()
     name, answers = server.create(), []
     fields = {

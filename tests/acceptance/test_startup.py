@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from sandboxplatform.setting_table import BASE_DIR
-from tests.server import Server
+from tests.server import Server, free_port
 
 
 def run(server: Server, *options, timeout=60, **environment):
@@ -108,6 +108,12 @@ def test_neither_engine_nor_bubblewrap_names_both_ways_out(make_server, tmp_path
         ({"POOL_SIZE": "2"}, "not available yet"),
         ({"HOST": "0.0.0.0", "BEARER_TOKEN": ""}, "ALLOW_ANONYMOUS"),
         ({"DEFAULT_SANDBOX_TYPE": "spaceship"}, "DEFAULT_SANDBOX_TYPE names 'spaceship'"),
+        ({"DATABASE_URL": "mysql://a:b@c/d"}, "DATABASE_URL must be a PostgreSQL URL"),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL must be a PostgreSQL URL"),
+        ({"DATA_DIR": "/dev/null/x"}, "DATA_DIR is '/dev/null/x', which cannot be written"),
+        ({"DEFAULT_MOUNT_DIR": "/dev/null/x"}, "DEFAULT_MOUNT_DIR is '/dev/null/x'"),
+        ({"READONLY_MOUNTS": '{"/nosuch": "/x"}'}, "READONLY_MOUNTS names '/nosuch'"),
+        ({"BEARER_TOKEN": "two words"}, "BEARER_TOKEN must be printable ASCII"),
     ],
 )
 def test_a_setting_that_cannot_be_used_ends_it_with_code_2(make_server, settings, expected):
@@ -177,6 +183,45 @@ def test_no_token_on_loopback_is_served_with_a_warning(make_server):
     assert status == 404, answer
     assert refused == [400, 400, 400]
     assert "BEARER_TOKEN is empty" in server.output
+
+
+@pytest.mark.bubblewrap
+def test_pages_of_other_sites_cannot_use_a_server_without_a_token(make_server):
+    server = make_server(CONTAINER_DEPLOYMENT="local", BEARER_TOKEN="").start()
+    here = f"127.0.0.1:{server.port}"
+    foreign = [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}]
+    own = [{"Origin": f"http://{here}", "Sec-Fetch-Site": "same-origin"}, {}]
+    statuses = [
+        server.request(
+            "POST", "/cleanup", b"{}", headers={**extra, "Content-Type": "application/json"}
+        )[0]
+        for extra in foreign + own
+    ]
+    assert server.stop() == 0
+    assert statuses == [403, 403, 200, 200]
+
+
+@pytest.mark.bubblewrap
+def test_a_second_server_on_the_same_data_dir_is_refused(make_server):
+    server = make_server(CONTAINER_DEPLOYMENT="local").start()
+    name = server.create()
+    code, output = run(server, PORT=str(free_port()))
+    assert code == 2
+    assert f"Another server (process {server.process.pid}) uses DATA_DIR" in output
+    assert server.shell(name, "echo unharmed") == "unharmed\n"
+    assert server.stop() == 0
+
+
+@pytest.mark.bubblewrap
+def test_a_start_that_failed_does_not_cost_the_login(make_server):
+    server = make_server(CONTAINER_DEPLOYMENT="local")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", server.port))
+        taken.listen()
+        assert "login admin" not in run(server)[1]
+    server.start()
+    assert server.stop() == 0
+    assert "login admin / " in server.output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")

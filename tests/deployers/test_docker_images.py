@@ -192,11 +192,15 @@ class TestTags(DockerSteps):
             )
             ids.append(build_image(deployer, tmp_path, f"{name}:latest"))
         assert deployer.find_image(f"{name}:latest") == ids[1] != ids[0]
+        assert deployer.image_size(f"{name}:latest") > 1_000_000
         deployer.tag_image(ids[1], f"{name}:second")
+        deployer.remove_image(ids[1], only_untagged=True)
+        assert deployer.find_image(f"{name}:second") == ids[1]
         for image_id in ids:
             deployer.remove_image(image_id)
             assert deployer.find_image(image_id) is None
         assert deployer.find_image(f"{name}:second") is None
+        assert deployer.image_size(f"{name}:second") is None
 
     def test_an_image_in_use_is_not_removed(self, deployer, make_spec, tmp_path):
         (tmp_path / "Dockerfile").write_text(f"FROM {TINY}\nLABEL used=yes\n")

@@ -11,6 +11,7 @@ import pytest
 from deployers.base import Phase
 from deployers.errors import PortTaken, Rejected, Unavailable
 from deployers.fake import FakeDeployer
+from deployers.fake.deployer import IMAGE_BYTES
 from tests.deployers.contract import (
     TOKEN,
     DeployerContract,
@@ -144,6 +145,9 @@ class TestKnobs(FakeSteps):
             next(steps)
         assert lines[1] == "Step 2/2 : RUN true"
         with_images.tag_image(end.value.value, "made/here:1")
+        assert with_images.find_image("made/here:1") == end.value.value
+        assert with_images.image_size("made/here:1") == IMAGE_BYTES
+        with_images.remove_image(end.value.value, only_untagged=True)
         assert with_images.find_image("made/here:1") == end.value.value
         with_images.start(make_spec(image="made/here:1"))
         with_images.start(make_spec(image="a/b"))

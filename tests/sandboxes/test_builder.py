@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, suppress
 
 import docker
 import pytest
 from django.core.management import CommandError, call_command
 
 from sandboxes import builder
+from sandboxes.models import ImageBuild
+from sandboxplatform.setting_table import BASE_DIR, BY_NAME
+from tests.deployers.contract import eventually
+from tests.factories import make_type
 
-pytestmark = [pytest.mark.base_image, pytest.mark.django_db]
+pytestmark = [pytest.mark.base_image, pytest.mark.django_db(transaction=True)]
 
 TAG = "sandboxplatform-test/runtime-sandbox-small:test"
-GOOD = "FROM agentscope/runtime-sandbox-base:latest\nLABEL version={version}\n"
+GOOD = "FROM agentscope/runtime-sandbox-base:latest\nLABEL sandboxplatform-test=small\nLABEL version={version}\n"
+BUILD_SMALL = """
+import sys
+from pathlib import Path
+import django
+from django.core.management import execute_from_command_line
+django.setup()
+from sandboxes import builder
+from sandboxes.registry import SandboxRegistry
+SandboxRegistry.register("", "small")(type("Small", (), {}))
+builder.CONTEXT = Path(sys.argv[1])
+execute_from_command_line(["manage.py", "buildimage", "small"])
+"""
 
 
 @pytest.fixture
@@ -31,14 +53,15 @@ def dockerfile(tmp_path, monkeypatch, settings, engine):
     monkeypatch.setattr(platform, "RUNTIME_SANDBOX_IMAGE_TAG", "test")
     monkeypatch.setattr(builder, "CONTEXT", tmp_path)
     monkeypatch.setattr(builder, "CHECK_SECONDS", 20)
+    make_type("small")
     file = tmp_path / "images" / "small" / "Dockerfile"
     file.parent.mkdir(parents=True)
     yield file
     shutil.rmtree(tmp_path / "images")
-    try:
+    with suppress(docker.errors.ImageNotFound):
         engine.images.remove(TAG, force=True)
-    except docker.errors.ImageNotFound:
-        return
+    # What a build that failed leaves in the engine's cache.
+    engine.images.prune(filters={"dangling": True, "label": "sandboxplatform-test=small"})
 
 
 def tagged(engine):
@@ -61,7 +84,11 @@ def test_a_build_shows_its_output_checks_the_result_and_tags_it(dockerfile, engi
     assert "LABEL version=1" in output
     assert "checking that a sandbox starts from it" in output
     assert f"Tagged {TAG}" in output
-    assert engine.images.get(TAG).labels["version"] == "1"
+    image = engine.images.get(TAG)
+    assert image.labels["version"] == "1"
+    row = ImageBuild.objects.get()
+    assert (row.state, row.digest, row.size_bytes) == ("succeeded", image.id, image.attrs["Size"])
+    assert "LABEL version=1" in row.log
     assert leftovers(engine) == []
 
 
@@ -75,6 +102,8 @@ def test_a_check_that_fails_keeps_the_old_tag_and_shows_the_logs_tail(dockerfile
         call_command("buildimage", "small")
     assert "the licence is missing" in str(caught.value)
     assert f"{TAG} still names {old}" in str(caught.value)
+    row = ImageBuild.objects.first()
+    assert (row.state, row.detail) == ("failed", str(caught.value))
     assert tagged(engine) == old
     assert leftovers(engine) == []
 
@@ -91,3 +120,46 @@ def test_a_type_without_a_dockerfile_is_refused_with_those_that_have_one(dockerf
     dockerfile.write_text("FROM scratch\n")
     with pytest.raises(CommandError, match=r"no Dockerfile for 'boat'.*small"):
         call_command("buildimage", "boat")
+
+
+@pytest.mark.parametrize(
+    ("number", "last_line", "shown"),
+    [
+        (signal.SIGINT, 'CMD ["sleep", "60"]', "checking that a sandbox starts"),
+        (signal.SIGTERM, "RUN echo begun; sleep 60", "begun"),
+    ],
+)
+def test_a_build_of_a_fresh_clone_that_is_ended_leaves_nothing_in_the_engine(
+    dockerfile, engine, tmp_path, number, last_line, shown
+):
+    version = f"ended-{number}"
+    dockerfile.write_text(f"{GOOD.format(version=version)}{last_line}\n")
+    kept = {name: value for name, value in os.environ.items() if name not in BY_NAME}
+    settings = {
+        "DATA_DIR": str(tmp_path / "data"),
+        "RUNTIME_SANDBOX_IMAGE_NAMESPACE": "sandboxplatform-test",
+        "RUNTIME_SANDBOX_IMAGE_TAG": "test",
+        "DJANGO_SETTINGS_MODULE": "sandboxplatform.settings",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-c", BUILD_SMALL, str(tmp_path)]
+    with (tmp_path / "output").open("w+") as output:
+        process = subprocess.Popen(
+            command, cwd=BASE_DIR, env=kept | settings, stdout=output, stderr=subprocess.STDOUT
+        )
+        assert eventually(lambda: shown in (tmp_path / "output").read_text())
+        ours = {"label": f"version={version}"}
+        assert eventually(lambda: engine.containers.list(filters=ours))
+        process.send_signal(number)
+        assert process.wait(30) == 130
+    said = (tmp_path / "output").read_text()
+    assert said.endswith(
+        "CommandError: Cancelled. The tag was not moved, unless the last line says so.\n"
+    )
+    with closing(sqlite3.connect(tmp_path / "data" / "db.sqlite3")) as database:
+        rows = database.execute("SELECT state, finished_at, log FROM sandboxes_imagebuild")
+        state, finished_at, log = rows.fetchone()
+    assert (state, bool(finished_at), shown in log) == ("cancelled", True, True)
+    assert tagged(engine) is None
+    assert leftovers(engine) == []
+    assert eventually(lambda: engine.containers.list(all=True, filters=ours) == [])

@@ -7,9 +7,19 @@ from django.apps import apps
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from sandboxes.models import ApiToken, Installation, PortLease, Sandbox, SandboxType, Session
+from pools.models import Pool
+from sandboxes.models import (
+    ApiToken,
+    ImageBuild,
+    Installation,
+    PortLease,
+    Sandbox,
+    SandboxType,
+    Session,
+)
+from sandboxes.models.image_build import BuildState
 from sandboxes.states import State
-from tests.factories import make_sandbox, make_type, make_user
+from tests.factories import make_build, make_sandbox, make_type, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -47,7 +57,28 @@ def second_installation():
     return lambda: Installation.objects.create()
 
 
+def update_build(made_in=BuildState.BUILDING, **fields):
+    build = make_build(made_in)
+    return lambda: ImageBuild.objects.filter(pk=build.pk).update(**fields)
+
+
+def second_build():
+    make_build(BuildState.QUEUED)
+    return lambda: make_build(BuildState.BUILDING)
+
+
+def small_ceiling():
+    kind = make_type()
+    return lambda: Pool.objects.create(sandbox_type=kind, target=3, ceiling=2)
+
+
 BREAKS = {
+    "build_state_known": lambda: update_build(BuildState.FAILED, state="lost"),
+    "build_one_open_per_type": second_build,
+    "build_success_has_digest": lambda: update_build(BuildState.SUCCEEDED, digest=""),
+    "build_finished_has_time": lambda: update_build(BuildState.FAILED, finished_at=None),
+    "build_building_has_lease": lambda: update_build(worker_until=None),
+    "pool_target_within_ceiling": small_ceiling,
     "installation_only_one": second_installation,
     "installation_is_the_one": lambda: lambda: Installation.objects.create(only=False),
     "port_leased_once": second_lease,
@@ -74,7 +105,8 @@ BREAKS = {
 def constraint_names():
     return {
         constraint.name
-        for model in (*apps.get_app_config("sandboxes").get_models(),)
+        for app in ("sandboxes", "pools")
+        for model in apps.get_app_config(app).get_models()
         for constraint in model._meta.constraints
     }
 

@@ -1,18 +1,37 @@
 from __future__ import annotations
 
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from deployers.errors import PortTaken, Rejected, Unavailable
-from sandboxes import actions, lifecycle, registry
+from sandboxes import actions, lifecycle, reaper, registry
 from sandboxes.models import Event, PortLease, Sandbox, SandboxType, Session
+from sandboxes.refusals import CapReached, NotRunning, Refused, Unknown
 from sandboxes.states import State, StopReason
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def release(caller, sandbox):
+    """Release it and wait until what goes on behind the answer has ended."""
+    actions.release(caller, sandbox.name)
+    removal_has_ended()
+
+
+def removal_has_ended():
+    # As many as there are threads, so that each has done what it was given before.
+    waiters = threading.Barrier(lifecycle.REMOVAL_THREADS)
+    for task in [
+        lifecycle._removals.submit(waiters.wait, 30) for _ in range(lifecycle.REMOVAL_THREADS)
+    ]:
+        task.result(30)
 
 
 def nothing_is_left(fake):
@@ -84,7 +103,7 @@ def test_a_sandbox_that_dies_while_it_starts_is_told_at_once(fake, alice):
 def test_a_removal_that_fails_leaves_it_stopping_for_the_reaper(fake, alice):
     sandbox = actions.create(alice)
     fake.fail_remove = Unavailable("the engine is away")
-    actions.release(alice, sandbox.name)
+    release(alice, sandbox)
     row = Sandbox.objects.get()
     assert (row.state, row.detail) == (State.STOPPING, "the engine is away")
     assert row.worker_until is not None
@@ -94,7 +113,7 @@ def test_a_port_is_leased_and_given_back(fake, alice):
     fake.needs_host_port = True
     sandbox = actions.create(alice)
     assert PortLease.objects.get().sandbox == sandbox
-    actions.release(alice, sandbox.name)
+    release(alice, sandbox)
     assert nothing_is_left(fake)
 
 
@@ -123,7 +142,7 @@ def test_a_port_that_a_stranger_holds_is_skipped(fake, alice):
 def test_a_full_port_range_is_named(fake, alice, platform):
     platform.PORT_RANGE, fake.needs_host_port = (50000, 50001), True
     actions.create(alice)
-    with pytest.raises(lifecycle.StartFailed, match=r"All 1 ports of PORT_RANGE"):
+    with pytest.raises(lifecycle.StartFailed, match="All 1 ports of PORT_RANGE"):
         actions.create(alice)
 
 
@@ -140,7 +159,7 @@ def test_the_cap_is_never_exceeded_by_parallel_creates(fake, alice, platform, in
     def create(_):
         try:
             return actions.create(alice)
-        except actions.CapReached:
+        except CapReached:
             return None
 
     with ThreadPoolExecutor(12) as pool:
@@ -192,13 +211,13 @@ def test_an_async_type_is_the_same_type(fake, alice):
 
 def test_a_disabled_type_is_refused(fake, alice):
     SandboxType.objects.filter(name="base").update(enabled=False)
-    with pytest.raises(actions.Refused, match="no sandbox type 'base'"):
+    with pytest.raises(Refused, match="no sandbox type 'base'"):
         actions.create(alice)
 
 
 def test_a_type_that_the_deployer_cannot_make_is_refused_before_any_row(fake, alice):
     SandboxType.objects.filter(name="base").update(runtime_config={"colour": "red"})
-    with pytest.raises(actions.Refused, match="colour"):
+    with pytest.raises(Refused, match="colour"):
         actions.create(alice)
     assert not Sandbox.objects.exists()
     assert not Session.objects.exists()
@@ -207,12 +226,15 @@ def test_a_type_that_the_deployer_cannot_make_is_refused_before_any_row(fake, al
 def test_a_mount_dir_is_used_where_it_is_allowed_and_never_deleted(fake, alice, platform, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
-    with pytest.raises(actions.Refused, match="ALLOW_MOUNT_DIR"):
+    if os.geteuid() == 0:
+        os.chown(mine, 1000, 1000)
+    with pytest.raises(Refused, match="ALLOW_MOUNT_DIR"):
         actions.create(alice, mount_dir=str(mine))
     platform.ALLOW_MOUNT_DIR = True
     sandbox = actions.create(alice, mount_dir=str(mine))
     assert sandbox.workspace == str(mine)
-    actions.release(alice, sandbox.name)
+    release(alice, sandbox)
+    assert Sandbox.objects.get().state == State.STOPPED
     assert mine.is_dir()
 
 
@@ -246,7 +268,7 @@ def test_a_restart_that_waited_too_long_in_the_queue_keeps_the_halted_sandbox(
 
 def test_callers_see_and_end_their_own_only(fake, alice, bob):
     mine, theirs = actions.create(alice, session_key="s"), actions.create(bob, session_key="s")
-    with pytest.raises(actions.Unknown):
+    with pytest.raises(Unknown):
         actions.find(alice, theirs.name)
     actions.release(alice, theirs.name)
     assert actions.status(bob, theirs.name) == "running"
@@ -293,3 +315,108 @@ def test_a_pull_that_takes_longer_goes_on_and_the_caller_is_told_to_ask_again(
     platform.CREATE_TIMEOUT = 30
     assert actions.create(alice)
     assert fake.calls["pull"] == 1
+
+
+def test_released_sandboxes_that_still_are_removed_make_room_under_the_cap(fake, alice, platform):
+    platform.MAX_SANDBOX_INSTANCES, fake.remove_delay = 1, 0.3
+    first = actions.create(alice)
+    actions.release(alice, first.name)
+    assert Sandbox.objects.get().state == State.STOPPING
+    assert actions.create(alice)
+
+
+def test_a_release_answers_before_the_removal_has_ended(fake, alice):
+    sandbox = actions.create(alice)
+    fake.remove_delay = 0.5
+    actions.release(alice, sandbox.name)
+    assert Sandbox.objects.get().state == State.STOPPING
+    assert actions.status(alice, sandbox.name) is None
+    removal_has_ended()
+    assert Sandbox.objects.get().state == State.STOPPED
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/nowhere", "workspaces", "data"])
+def test_a_mount_dir_that_is_the_hosts_or_ours_is_refused(fake, alice, platform, settings, folder):
+    platform.ALLOW_MOUNT_DIR = True
+    ours = {"workspaces": platform.DEFAULT_MOUNT_DIR, "data": settings.DATA_DIR}
+    Path(platform.DEFAULT_MOUNT_DIR).mkdir(parents=True)
+    with pytest.raises(Refused) as caught:
+        actions.create(alice, mount_dir=str(ours.get(folder, folder)))
+    assert caught.value.field == "mount_dir"
+
+
+def test_a_workspace_that_cannot_be_made_leaves_nothing_that_resists(fake, alice, platform):
+    platform.DEFAULT_MOUNT_DIR = "/dev/null/workspaces"
+    with pytest.raises(lifecycle.StartFailed, match="Not a directory"):
+        actions.create(alice)
+    assert Sandbox.objects.get().state == State.STOPPED
+
+
+def test_a_halt_that_is_not_certain_is_finished_by_the_reaper(fake, alice, monkeypatch):
+    sandbox = actions.create(alice)
+
+    def away(name):
+        raise Unavailable("the engine is away")
+
+    monkeypatch.setattr(fake, "stop", away)
+    with pytest.raises(Unavailable):
+        actions.halt(alice, sandbox.name)
+    assert Sandbox.objects.get().state == State.HALTING
+    monkeypatch.undo()
+    Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
+    reaper.reap()
+    assert Sandbox.objects.get().state == State.HALTED
+    actions.resume(alice, sandbox.name)
+    assert Sandbox.objects.get().state == State.RUNNING
+
+
+def test_a_worker_that_dies_while_it_resumes_costs_no_files(fake, alice):
+    sandbox = actions.create(alice)
+    Path(sandbox.workspace, "file").write_text("precious")
+    actions.halt(alice, sandbox.name)
+    Sandbox.objects.get().move_to(State.RESUMING, actor="user:alice")
+    Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
+    reaper.reap()
+    assert Sandbox.objects.get().state == State.HALTED
+    assert Path(sandbox.workspace, "file").read_text() == "precious"
+
+
+def test_a_call_that_breaks_while_its_sandbox_is_halted_costs_no_files(fake, alice):
+    sandbox = actions.create(alice)
+    actions.halt(alice, sandbox.name)
+    refusal = actions.explain_silence(sandbox.name, actor="server")
+    assert isinstance(refusal, NotRunning)
+    assert Sandbox.objects.get().state == State.HALTED
+    assert Path(sandbox.workspace).is_dir()
+
+
+def test_two_requests_on_one_sandbox_are_told_from_each_other(fake, alice, monkeypatch):
+    sandbox = actions.create(alice)
+    find = actions.find
+
+    def moved_meanwhile(caller, identity):
+        found = find(caller, identity)
+        Sandbox.objects.get().move_to(State.HALTING, actor="another", url="")
+        return found
+
+    monkeypatch.setattr(actions, "find", moved_meanwhile)
+    with pytest.raises(NotRunning, match="Another request"):
+        actions.halt(alice, sandbox.name)
+
+
+def test_a_sandbox_is_removed_by_the_deployer_that_made_it(fake, alice, platform):
+    sandbox = actions.create(alice)
+    platform.CONTAINER_DEPLOYMENT = "docker"
+    release(alice, sandbox)
+    assert nothing_is_left(fake)
+
+
+def test_a_workspace_that_its_sandbox_closed_is_deleted_all_the_same(fake, alice):
+    sandbox = actions.create(alice)
+    closed = Path(sandbox.workspace, "a", "b")
+    closed.mkdir(parents=True)
+    (closed / "file").write_text("x")
+    closed.chmod(0)
+    closed.parent.chmod(0)
+    release(alice, sandbox)
+    assert nothing_is_left(fake)

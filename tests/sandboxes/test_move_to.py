@@ -31,7 +31,7 @@ def test_a_sandbox_that_somebody_else_moved_is_a_conflict():
     sandbox, stale = make_sandbox(), Sandbox.objects.get()
     sandbox.move_to(State.STOPPING, actor="a", stop_reason=StopReason.RELEASED)
     with pytest.raises(StateConflict):
-        stale.move_to(State.HALTED, actor="b", url="")
+        stale.move_to(State.HALTING, actor="b", url="")
     assert Sandbox.objects.get().state == State.STOPPING
     assert Event.objects.count() == 1
 

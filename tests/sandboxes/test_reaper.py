@@ -13,6 +13,7 @@ from sandboxes import actions, reaper
 from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.states import State, StopReason
 from tests.factories import make_sandbox, make_user
+from tests.sandboxes.test_create import release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,7 +66,7 @@ def test_what_a_dead_worker_left_unfinished_is_finished(fake, state):
 def test_a_removal_that_failed_is_tried_again(fake, alice):
     sandbox = actions.create(alice)
     fake.fail_remove = Unavailable("the engine is away")
-    actions.release(alice, sandbox.name)
+    release(alice, sandbox)
     Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
     reaper.reap()
     assert Sandbox.objects.get().state == State.STOPPING
@@ -90,18 +91,18 @@ def test_a_sandbox_that_moved_meanwhile_is_left_to_whom_moved_it(fake, alice, mo
     inspect_all = fake.inspect_all
 
     def started_meanwhile():
-        Sandbox.objects.get().move_to(State.STARTING, actor="user:alice")
+        Sandbox.objects.get().move_to(State.RESUMING, actor="user:alice")
         return inspect_all()
 
     monkeypatch.setattr(fake, "inspect_all", started_meanwhile)
     reaper.reap()
-    assert Sandbox.objects.get().state == State.STARTING
+    assert Sandbox.objects.get().state == State.RESUMING
 
 
 def test_old_records_are_forgotten_with_their_events_and_sessions(fake, alice, platform):
     platform.RELEASED_KEY_TTL = 60
     sandbox = actions.create(alice, session_key="s")
-    actions.release(alice, sandbox.name)
+    release(alice, sandbox)
     assert not reaper.reap()
     long_ago = timezone.now() - timedelta(seconds=61)
     Sandbox.objects.update(stopped_at=long_ago)
@@ -125,3 +126,21 @@ def test_the_command_says_what_it_would_remove(fake, capsys):
     assert "orphans 1" in output
     assert "  orphans: left-behind" in output
     assert list(fake.inspect_all())
+
+
+def test_an_orphan_that_resists_does_not_hide_the_lost(fake, alice):
+    sandbox = actions.create(alice)
+    fake.vanish(sandbox.name)
+    fake.start(SandboxSpec(name="stubborn", image="image"))
+    fake.fail_remove = lambda name: Unavailable("no") if name == "stubborn" else None
+    report = reaper.reap()
+    assert (report.errors, report.lost) == (["stubborn: no"], [sandbox.name])
+    fake.fail_remove = None
+
+
+def test_a_sandbox_that_was_stopped_outside_is_halted_and_keeps_its_files(fake, alice):
+    sandbox = actions.create(alice)
+    fake.stop(sandbox.name)
+    reaper.reap()
+    row = Sandbox.objects.get()
+    assert (row.state, row.detail) == (State.HALTED, "it was stopped outside")

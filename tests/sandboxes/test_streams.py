@@ -179,10 +179,10 @@ async def test_an_answer_that_breaks_off_is_broken_for_the_client_too(base_url, 
             await answer.read()
 
 
-async def test_a_guest_that_is_not_there_is_a_502_with_a_reason(base_url, client):
+async def test_a_sandbox_that_is_not_there_any_more_is_a_410_with_a_reason(base_url, client):
     await sync_to_async(Sandbox.objects.update)(url="http://127.0.0.1:1")
     async with client.get(f"{base_url}/x") as answer:
-        assert answer.status == 502
+        assert answer.status == 410
         assert "has ended (lost)" in (await answer.json())["detail"]
 
 

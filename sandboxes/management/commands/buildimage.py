@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from argparse import ArgumentParser
+from contextlib import closing
 
 from django.core.management import BaseCommand, CommandError
 
-from sandboxes import builder
+from sandboxes import builder, migrating, registry
 
 
 class Command(BaseCommand):
@@ -20,12 +22,24 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("type", metavar="TYPE", help="A type that has a Dockerfile: base.")
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        # A supervisor's SIGTERM cancels as Ctrl-C does, and nothing is left in the engine.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        super().run_from_argv(argv)
+
     def handle(self, *args: object, **options: object) -> None:
         begun = time.monotonic()
         try:
-            for line in builder.build(options["type"]):
-                self.stdout.write(line)
-                self.stdout.flush()
-        except builder.BuildFailed as error:
+            migrating.ensure_migrated()
+            registry.sync()
+            with closing(builder.build(options["type"])) as lines:
+                for line in lines:
+                    self.stdout.write(line)
+                    self.stdout.flush()
+        except (builder.BuildFailed, migrating.DatabaseNotReady) as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Cancelled. The tag was not moved, unless the last line says so.", returncode=130
+            ) from None
         self.stdout.write(f"Done in {time.monotonic() - begun:.0f} s")

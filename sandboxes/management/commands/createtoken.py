@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError
 from django.db import IntegrityError
 
+from sandboxes.migrating import DatabaseNotReady, ensure_migrated
 from sandboxes.models import ApiToken
 
 
@@ -22,6 +23,10 @@ class Command(BaseCommand):
         parser.add_argument("--label", default="default", help="What tells it from others.")
 
     def handle(self, *args: object, **options: object) -> None:
+        try:
+            ensure_migrated()
+        except DatabaseNotReady as error:
+            raise CommandError(str(error)) from error
         user, created = get_user_model().objects.get_or_create(username=options["username"])
         if created:
             user.set_unusable_password()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from django.conf import settings
-from django.core.management import BaseCommand
+from django.core.management import BaseCommand, CommandError
 
 from sandboxes import loop, reaper
+from sandboxes.migrating import DatabaseNotReady, ensure_migrated
 
 
 class Command(BaseCommand):
@@ -24,6 +25,10 @@ class Command(BaseCommand):
         parser.add_argument("--interval", type=float, metavar="SECONDS", help="Between two passes.")
 
     def handle(self, *args: object, **options: object) -> None:
+        try:
+            ensure_migrated()
+        except DatabaseNotReady as error:
+            raise CommandError(str(error)) from error
         if options["once"] or options["dry_run"]:
             report = reaper.reap(dry_run=options["dry_run"])
             self.stdout.write(str(report))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import secrets
+import socket
+import tempfile
 import time
 from argparse import ArgumentParser
+from pathlib import Path
+from typing import BinaryIO
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management import BaseCommand, CommandError
 from django.db import connections
-from django.db.migrations.executor import MigrationExecutor
 
 from deployers.errors import DeployerError
 from sandboxes import actions, deployment, loop, pulling, reaper, registry
+from sandboxes.migrating import DatabaseNotReady, ensure_migrated
 from sandboxes.models import Installation, Sandbox
 from sandboxes.states import State, StopReason
 from sandboxplatform import config, logs, web
@@ -58,19 +64,14 @@ class Command(BaseCommand):
     def handle(self, *args: object, **options: object) -> None:
         self._read_settings(options)
         self._load_extensions(options["extension"])
+        lock = self._take_data_dir()
+        self._check_folders()
         self._prepare_database()
-        password = self._create_admin()
         reason = self._choose_deployer()
-        platform = settings.PLATFORM
-        try:
-            listener = web.listen(platform.HOST, platform.PORT)
-        except OSError as error:
-            raise fail(
-                f"Cannot listen on HOST {platform.HOST!r}, PORT {platform.PORT}: "
-                f"{error.strerror}. End the program that uses it, or choose another PORT."
-            ) from error
-        self._introduce(password, reason)
-        self._serve(listener)
+        listener = self._listen()
+        # Last of all: the password is shown this once, so nothing may fail before it is.
+        self._introduce(self._create_admin(), reason)
+        self._serve(listener, lock)
 
     def _read_settings(self, options: dict[str, object]) -> None:
         named = {name: options[name.lower()] for name in ("HOST", "PORT", "WORKERS", "LOG_LEVEL")}
@@ -99,14 +100,63 @@ class Command(BaseCommand):
                 raise fail(error) from error
 
     @staticmethod
+    def _take_data_dir() -> BinaryIO:
+        """Refuse a second server on one DATA_DIR: at its end it would remove the first one's."""
+        lock = (settings.DATA_DIR / "server.lock").open("a+b")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            pid = lock.read().decode() or "unknown"
+            raise fail(
+                f"Another server (process {pid}) uses DATA_DIR {str(settings.DATA_DIR)!r}: end it, "
+                f"or give this one a DATA_DIR of its own."
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
+        return lock
+
+    @staticmethod
+    def _check_folders() -> None:
+        folder = Path(settings.PLATFORM.DEFAULT_MOUNT_DIR).absolute()
+        try:
+            # Nobody else on this host has any business in there.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise fail(
+                f"DEFAULT_MOUNT_DIR is {str(folder)!r}, which cannot be written: {error.strerror}. "
+                f"Change its permissions, or name another folder."
+            ) from error
+        for source in settings.PLATFORM.READONLY_MOUNTS or {}:
+            if not Path(source).is_dir():
+                raise fail(
+                    f"READONLY_MOUNTS names {source!r}, which is not a folder of this machine: make "
+                    f"it, or remove it from the setting."
+                )
+
+    @staticmethod
+    def _listen() -> socket.socket:
+        host, port = settings.PLATFORM.HOST, settings.PLATFORM.PORT
+        try:
+            return web.listen(host, port)
+        except OSError as error:
+            fix = {
+                errno.EADDRINUSE: "End the program that uses it, or choose another PORT.",
+                errno.EACCES: "Choose a PORT of 1024 or more, which any user may listen on.",
+            }.get(error.errno, "Set HOST to an address of this machine.")
+            raise fail(
+                f"Cannot listen on HOST {host!r}, PORT {port}: {error.strerror}. {fix}"
+            ) from error
+
+    @staticmethod
     def _prepare_database() -> None:
-        connection = connections["default"]
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            if connection.vendor != "sqlite":
-                raise fail("The database lacks migrations: run python manage.py migrate first.")
-            # The embedded database is nobody's but ours.
-            call_command("migrate", verbosity=0, interactive=False)
+        try:
+            ensure_migrated()
+        except DatabaseNotReady as error:
+            raise fail(error) from error
         registry.sync()
         Installation.current_id()
 
@@ -134,6 +184,13 @@ class Command(BaseCommand):
         except DeployerError as error:
             raise CommandError(str(error), returncode=1) from error
         settings.PLATFORM.CONTAINER_DEPLOYMENT = name
+        kind = actions.find_type(None)
+        if not deployment.current().supports_images and not kind.runs_without_image:
+            raise fail(
+                f"DEFAULT_SANDBOX_TYPE names {kind.name!r}, which needs an image, and the {name} "
+                f"deployer has none: set CONTAINER_DEPLOYMENT=docker, or "
+                f"DEFAULT_SANDBOX_TYPE=base."
+            )
         return reason
 
     def _introduce(self, password: str | None, reason: str) -> None:
@@ -146,9 +203,11 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"Admin:    {address}/admin/")
         self.stdout.write(f"Deployer: {platform.CONTAINER_DEPLOYMENT}: {reason}")
+        if adopted := Sandbox.objects.live().count():
+            self.stdout.write(f"Adopted:  {adopted} sandboxes that an earlier server left")
         self.stdout.flush()
 
-    def _serve(self, listener: object) -> None:
+    def _serve(self, listener: socket.socket, lock: BinaryIO) -> None:
         from sandboxplatform.asgi import application
 
         platform = settings.PLATFORM
@@ -159,10 +218,13 @@ class Command(BaseCommand):
         if platform.WATCHER_SCAN_INTERVAL:
             processes["reaper"] = self._reap
         patience = platform.SHUTDOWN_TIMEOUT + 2 * web.EXTRA_SECONDS
-        Supervisor(processes, patience=patience).run()
+        farewell = f"requests in flight may still take {platform.SHUTDOWN_TIMEOUT} s"
+        Supervisor(processes, patience=patience, farewell=farewell, keep_to_parent=[lock]).run()
         listener.close()
         if platform.AUTO_CLEANUP:
             self._remove_all()
+        elif kept := Sandbox.objects.live().count():
+            logger.info("Sandboxes kept for the next start (AUTO_CLEANUP=False): %d", kept)
         logger.info("The server has closed.")
 
     @staticmethod
@@ -179,7 +241,7 @@ class Command(BaseCommand):
             left = list(Sandbox.objects.exclude(state=State.STOPPED))
             if not left:
                 break
-            logger.info("Removing %d sandboxes (AUTO_CLEANUP)", len(left))
+            logger.info("Removing all sandboxes (AUTO_CLEANUP): %d", len(left))
             actions.stop_all(left, reason=StopReason.CLEANUP, actor="server")
             time.sleep(0.1)
         try:
