@@ -29,4 +29,6 @@ os.environ[CONFIG_VARIABLE] = str(_file)
 from sandboxplatform.settings import *  # noqa: E402, F403
 
 del os.environ[CONFIG_VARIABLE]
+# A pool would hold on to the test database that is to be dropped.
+DATABASES["default"].get("OPTIONS", {}).pop("pool", None)  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
