@@ -13,10 +13,8 @@ import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache import cache
-from django.db import close_old_connections
 
 from sandboxes import actions, log_context
 from sandboxes.models import Sandbox
@@ -24,6 +22,7 @@ from sandboxes.models.sandbox import full_name
 from sandboxes.refusals import Ended, NotRunning, Unknown
 from sandboxes.signals import sandbox_moved
 from sandboxes.states import ENDED, State
+from sandboxes.threads import in_thread
 from sandboxes.tokens import Caller
 
 FRESH_SECONDS = 1.0
@@ -76,7 +75,6 @@ def _without_secret(place: Place) -> dict[str, object]:
 
 
 def _look_up(name: str) -> Place | None:
-    close_old_connections()
     shared = settings.PLATFORM.REDIS_ENABLED
     if shared and (known := cache.get(_shared_key(name))) and known != MOVED:
         return Place(**known, secret=Sandbox(name=name).guest_secret)
@@ -101,7 +99,7 @@ async def find(caller: Caller, identity: str) -> Place:
     if remembered and time.monotonic() - remembered[0] < FRESH_SECONDS:
         place = remembered[1]
     else:
-        place = await sync_to_async(_look_up, thread_sensitive=False)(name)
+        place = await in_thread(_look_up, name)
         if place is not None:
             _places[name] = (time.monotonic(), place)
             _places.move_to_end(name)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
-from asgiref.sync import sync_to_async
 from yarl import URL
 
 from sandboxes import actions
 from sandboxes.directory import Place
 from sandboxes.refusals import Refusal, TooSlow
+from sandboxes.threads import in_thread
 
 SOCKETS_KEPT = 2_000
 CONNECT_SECONDS = 5.0
@@ -157,9 +157,7 @@ async def request(
 
 async def why_unreachable(place: Place) -> Refusal:
     """Return what to tell the caller of a sandbox whose guest does not answer."""
-    return await sync_to_async(actions.explain_silence, thread_sensitive=False)(
-        place.name, actor="server"
-    )
+    return await in_thread(actions.explain_silence, place.name, actor="server")
 
 
 async def call(

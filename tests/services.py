@@ -76,18 +76,11 @@ def _missing_sdk() -> str | None:
     return "agentscope-runtime is not installed (pip install -r tests/requirements.txt)"
 
 
-def _missing_postgres() -> str | None:
-    if os.environ.get("TEST_POSTGRES_URL"):
-        return None
-    return "TEST_POSTGRES_URL is not set"
-
-
 CHECKS = {
     "docker": _missing_docker,
     "base_image": _missing_base_image,
     "bubblewrap": _missing_bubblewrap,
     "redis": _missing_redis,
-    "postgres": _missing_postgres,
     "sdk": _missing_sdk,
 }
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
-from asgiref.sync import sync_to_async
-
 from sandboxes import directory, tokens
 from sandboxes.proxy.answers import Answer, Receive, Scope, Send, refuse
 from sandboxes.proxy.headers import header
@@ -25,9 +23,7 @@ GUEST_PREFIX = "/fastapi/"
 async def _caller(scope: Scope) -> tokens.Caller:
     credentials = header(scope, b"authorization")
     try:
-        return tokens.known_caller(credentials) or await sync_to_async(
-            tokens.authenticate, thread_sensitive=False
-        )(credentials)
+        return await tokens.authenticate_async(credentials)
     except tokens.InvalidToken as error:
         raise Answer(401, str(error)) from None
 

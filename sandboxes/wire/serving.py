@@ -96,10 +96,7 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
 
 async def _caller(scope: Message) -> tokens.Caller:
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-    text = header.decode("latin-1")
-    return tokens.known_caller(text) or await sync_to_async(
-        tokens.authenticate, thread_sensitive=False
-    )(text)
+    return await tokens.authenticate_async(header.decode("latin-1"))
 
 
 class WireApplication:
