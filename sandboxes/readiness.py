@@ -10,8 +10,11 @@ from urllib.parse import unquote, urlsplit
 from deployers.base import Deployer, Phase
 from deployers.errors import DeployerError
 
-FIRST_PAUSE = 0.004
+FIRST_PAUSE = 0.003
 LONGEST_PAUSE = 0.1
+PATIENCE = 0.05
+"""Pauses are this share of the time waited so far, so that they add no more than that to it."""
+
 LOOK_EVERY = 0.5
 LOG_LINES = 15
 
@@ -70,7 +73,7 @@ def wait_until_ready(
 
     The url may be empty while the infrastructure has not given one: it is asked again.
     """
-    pause, looked_at = FIRST_PAUSE, time.monotonic()
+    begun = looked_at = time.monotonic()
     while (left := deadline - time.monotonic()) > 0:
         if url and answers(url, secret, min(left, 2.0)):
             return url
@@ -83,8 +86,8 @@ def wait_until_ready(
                 raise NotReady(
                     f"it ended before its guest answered: {why}.{log_tail(deployer, name)}"
                 )
-        time.sleep(min(pause, max(left, 0)))
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+        pause = min(max(FIRST_PAUSE, PATIENCE * (time.monotonic() - begun)), LONGEST_PAUSE)
+        time.sleep(min(pause, left))
     raise NotReady(
         "its guest did not answer in time; a larger CREATE_TIMEOUT, or more CPU for the type, "
         f"gives it longer.{log_tail(deployer, name)}"

@@ -10,9 +10,7 @@ import socket
 from types import FrameType
 from typing import Literal
 
-import uvicorn
-
-from . import processes
+from . import lean_uvicorn, processes
 from .app import Guest
 from .config import Config
 from .spawning import close_on_exec
@@ -37,7 +35,7 @@ def serve(config: Config) -> int:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = GuestServer(
         guest,
-        uvicorn.Config(
+        lean_uvicorn.Config(
             guest.app,
             http=_protocol(),
             loop="asyncio",
@@ -81,10 +79,10 @@ def _listen(config: Config) -> socket.socket:
     return socket.create_server(("0.0.0.0", config.port), backlog=BACKLOG)  # noqa: S104
 
 
-class GuestServer(uvicorn.Server):
+class GuestServer(lean_uvicorn.Server):
     """uvicorn, except that a signal ends the running tools first and the exit code is 0."""
 
-    def __init__(self, guest: Guest, config: uvicorn.Config) -> None:
+    def __init__(self, guest: Guest, config: lean_uvicorn.Config) -> None:
         super().__init__(config)
         self._guest = guest
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -23,6 +23,7 @@ from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
 from django.db import close_old_connections
 from django.http import HttpResponse
+from django.urls import ResolverMatch
 
 from sandboxes import tokens
 from sandboxes.wire.tools import GuestView
@@ -67,6 +68,17 @@ class _Bare(BaseHandler):
         self._exception_middleware: list = []
         inner = self._get_response_async if is_async else self._get_response
         self._middleware_chain = convert_exception_to_response(inner)
+        self._matches: dict[str, ResolverMatch] = {}
+
+    def resolve_request(self, request: ASGIRequest) -> ResolverMatch:
+        """Find the view; a path of the wire, which has no variable part, is resolved once."""
+        match = self._matches.get(request.path_info)
+        if match is None:
+            match = super().resolve_request(request)
+            if request.path_info in RPC_PATHS:
+                self._matches[request.path_info] = match
+        request.resolver_match = match
+        return match
 
 
 def _detail(status: int, sentence: str) -> HttpResponse:

@@ -6,6 +6,8 @@ import json
 import logging
 
 from django.http import HttpRequest, HttpResponse
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 
 from sandboxes import directory, guests
 from sandboxes.directory import Place
@@ -100,6 +102,12 @@ class GuestView(RpcView):
         except Exception as error:  # as in DRF's dispatch: the handler raises what it does not know
             response = self.handle_exception(error)
         return self.finalize_response(drf_request, response)
+
+    def perform_content_negotiation(
+        self, request: Request, force: bool = False
+    ) -> tuple[JSONRenderer, str]:
+        # There is one form of answer, whatever a client says it accepts.
+        return JSONRenderer(), JSONRenderer.media_type
 
     async def ask(self, place: Place, **fields: object) -> bytes:
         """Return the JSON text of the answer's data."""
