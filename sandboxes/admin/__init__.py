@@ -1,5 +1,7 @@
 """The operations console: one file a model. What the platform writes is read-only here."""
 
+from django.contrib import admin
+
 from sandboxes.admin import (
     api_token,
     event,
@@ -21,3 +23,7 @@ __all__ = [
     "sandbox_type",
     "session",
 ]
+
+admin.site.site_header = admin.site.site_title = "Sandbox platform"
+admin.site.index_title = "Operations"
+admin.site.site_url = "/api/schema/swagger-ui/"

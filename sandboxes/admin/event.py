@@ -8,6 +8,7 @@ from sandboxes.models import Event
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
+    ordering = ("-pk",)
     list_display = ("at", "sandbox", "old_state", "new_state", "reason", "actor", "detail")
     list_filter = ("new_state", "reason")
     list_select_related = ("sandbox",)

@@ -60,7 +60,7 @@ def test_the_printed_login_opens_the_admin(make_server):
     data = urllib.parse.urlencode({**form, "next": "/admin/"}).encode()
     with opener.open(f"{server.url}/admin/login/?next=/admin/", data) as page:
         text = page.read().decode()
-    assert "Site administration" in text
+    assert "Operations" in text
     assert "Sandbox types" in text
     for change_list in ("sandbox", "sandboxtype", "session", "portlease", "event", "apitoken"):
         with opener.open(f"{server.url}/admin/sandboxes/{change_list}/") as page:
