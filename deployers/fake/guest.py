@@ -73,10 +73,11 @@ class FakeGuest(ThreadingHTTPServer):
         """A caller that went away is no news."""
 
     def close(self) -> None:
-        self.ended.set()
+        # Before the calls that wait are woken, or they would still answer.
         for connection in [self.socket, *self._connections]:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        self.ended.set()
 
 
 class Handler(BaseHTTPRequestHandler):
