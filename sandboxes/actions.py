@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from django.conf import settings
 from django.db import close_old_connections, transaction
@@ -15,7 +14,7 @@ from django.utils import timezone
 
 from deployers.base import Phase
 from deployers.errors import DeployerError, UnsupportedSpec
-from sandboxes import deployment, lifecycle, log_context, registry
+from sandboxes import deployment, ending, lifecycle, log_context, registry, workspaces
 from sandboxes.environment import check_environment
 from sandboxes.models import Event, Installation, Sandbox, SandboxType, Session
 from sandboxes.models.sandbox import full_name, lease_end
@@ -65,41 +64,6 @@ def _check_environment(environment: Mapping[str, str]) -> None:
         check_environment(dict(environment))
     except ValueError as error:
         raise Refused(str(error), field="environment") from None
-
-
-def _workspace(name: str, mount_dir: str | None) -> tuple[str, bool]:
-    """Return the workspace's folder and whether it is ours to delete."""
-    if not deployment.current().supports_mounts:
-        return "", False
-    if mount_dir is None:
-        return str(lifecycle.workspace_for(name)), True
-    if not settings.PLATFORM.ALLOW_MOUNT_DIR:
-        raise Refused(
-            "It names a folder of the server, which is not allowed here: leave it out, or set "
-            "ALLOW_MOUNT_DIR=True on the server.",
-            field="mount_dir",
-        )
-    return str(_checked_mount_dir(mount_dir)), False
-
-
-def _checked_mount_dir(mount_dir: str) -> Path:
-    """Return the folder, if a sandbox may be given it; links are followed first."""
-    folder = Path(mount_dir).resolve()
-    ours = [
-        Path(place).resolve() for place in (settings.DATA_DIR, settings.PLATFORM.DEFAULT_MOUNT_DIR)
-    ]
-    if not folder.is_dir():
-        raise Refused(f"{folder} is not a folder of the server.", field="mount_dir")
-    if any(folder.is_relative_to(place) or place.is_relative_to(folder) for place in ours):
-        raise Refused(f"{folder} belongs to the platform.", field="mount_dir")
-    if folder.stat().st_uid == 0:
-        # A root server would give the folder's files to the sandbox's user.
-        raise Refused(
-            f"{folder} belongs to root; give it to the user that sandboxes run as, e.g. "
-            f"chown 1000 {folder}.",
-            field="mount_dir",
-        )
-    return folder
 
 
 def _insert(sandbox: Sandbox, *, caller: Caller, session_key: str) -> None:
@@ -173,7 +137,7 @@ def create(
         timeout_seconds=kind.timeout_seconds or settings.PLATFORM.RUNTIME_SANDBOX_TIMEOUT,
         worker_until=lease_end(),
     )
-    sandbox.workspace, sandbox.owns_workspace = _workspace(sandbox.name, mount_dir)
+    sandbox.workspace, sandbox.owns_workspace = workspaces.choose(sandbox.name, mount_dir)
     try:
         lifecycle.validate(sandbox)
     except UnsupportedSpec as error:
@@ -222,7 +186,7 @@ def release(caller: Caller, identity: str) -> None:
         sandbox = find(caller, identity)
     except Unknown:
         return
-    lifecycle.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+    ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
 
 
 def halt(caller: Caller, identity: str) -> None:
@@ -238,7 +202,7 @@ def halt(caller: Caller, identity: str) -> None:
     if sandbox.state != State.RUNNING:
         raise NotRunning(f"Sandbox {sandbox.name} is {sandbox.state}; only a running one can stop.")
     with _refusing_conflicts(sandbox):
-        lifecycle.halt(sandbox, actor=caller.actor)
+        ending.halt(sandbox, actor=caller.actor)
 
 
 def resume(caller: Caller, identity: str) -> None:
@@ -294,7 +258,7 @@ def stop_all(sandboxes: list[Sandbox], *, reason: StopReason, actor: str) -> int
     def stop(sandbox: Sandbox) -> bool:
         close_old_connections()
         try:
-            return lifecycle.stop(sandbox, reason=reason, actor=actor)
+            return ending.stop(sandbox, reason=reason, actor=actor)
         finally:
             close_old_connections()
 
@@ -328,7 +292,7 @@ def explain_silence(name: str, *, actor: str) -> Refusal:
     why = seen.detail or "it is not there any more"
     logger.warning("Sandbox %s is lost: %s", name, why)
     if (
-        lifecycle.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
+        ending.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
         or sandbox.state == State.STOPPING
     ):
         return Ended(ending_of(name, StopReason.LOST, why))

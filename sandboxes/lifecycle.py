@@ -1,5 +1,5 @@
 """
-How one sandbox comes up and goes away: decide in a transaction, act outside it, record.
+How one sandbox comes up: decide in a transaction, act outside it, record in a transaction.
 
 Everything here blocks and may be called from several threads and processes at once.
 """
@@ -11,28 +11,23 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.db import close_old_connections, connection, transaction
+from django.db import connection
 from django.utils import timezone
 
-from deployers.base import Limits, Mount, Network, Phase, SandboxSpec, SecurityLevel
+from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected
-from deployers.trees import delete_tree
-from sandboxes import deployment, ports, pulling
+from sandboxes import deployment, ending, ports, pulling, workspaces
 from sandboxes.models import Sandbox
 from sandboxes.readiness import NotReady, wait_until_ready
-from sandboxes.states import ENDED, State, StateConflict, StopReason
+from sandboxes.states import State, StopReason
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = timedelta(seconds=10)
 PORT_ATTEMPTS = 5
-REMOVAL_THREADS = 8
 
 
 class StartFailed(Exception):
@@ -59,12 +54,6 @@ def _start_slot(deadline: float) -> Iterator[None]:
         yield
     finally:
         _slots.release()
-
-
-def workspace_for(name: str) -> Path:
-    """Return the folder of this host in which a sandbox's workspace is kept."""
-    key = name.removeprefix(settings.PLATFORM.CONTAINER_PREFIX_KEY)
-    return Path(settings.PLATFORM.DEFAULT_MOUNT_DIR).absolute() / key
 
 
 def spec_of(sandbox: Sandbox, *, host_port: int | None = None) -> SandboxSpec:
@@ -120,27 +109,13 @@ def _start_on_a_port(sandbox: Sandbox) -> str:
 
 
 def _bring_up(sandbox: Sandbox, deadline: float) -> str:
-    if sandbox.workspace and sandbox.owns_workspace:
-        _make_workspace(sandbox)
+    workspaces.make(sandbox)
     # A database connection is not kept waiting for an engine.
     _let_go_of_the_database()
     url = _start_on_a_port(sandbox)
     return wait_until_ready(
         deployment.of(sandbox), sandbox.name, url, sandbox.guest_secret, deadline=deadline
     )
-
-
-def _make_workspace(sandbox: Sandbox) -> None:
-    folder = Path(sandbox.workspace)
-    try:
-        # Nobody else on this host has any business in there, whatever its files allow.
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError:
-        # What was never made must not stand in the way of the sandbox's end.
-        Sandbox.objects.filter(pk=sandbox.pk).update(workspace="")
-        sandbox.workspace = ""
-        raise
 
 
 def _let_go_of_the_database() -> None:
@@ -198,7 +173,7 @@ def _give_up(
     if halt_again:
         _halt_again(sandbox, actor=actor, detail=str(failure))
     else:
-        stop(sandbox, reason=StopReason.FAILED, actor=actor, detail=str(failure))
+        ending.stop(sandbox, reason=StopReason.FAILED, actor=actor, detail=str(failure))
     return failure
 
 
@@ -207,119 +182,4 @@ def _halt_again(sandbox: Sandbox, *, actor: str, detail: str) -> None:
     if sandbox.state != State.RESUMING:
         return
     sandbox.move_to(State.HALTING, actor=actor, url="", detail=detail)
-    finish_halt(sandbox, actor=actor)
-
-
-def halt(sandbox: Sandbox, *, actor: str) -> None:
-    """
-    End a RUNNING sandbox's processes and keep its files for a later start().
-
-    Raise DeployerError where that is not certain yet; the reaper then tries again.
-    """
-    sandbox.move_to(State.HALTING, actor=actor, url="")
-    if error := finish_halt(sandbox, actor=actor):
-        raise error
-
-
-def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
-    """End what a HALTING sandbox still runs; return why that is not certain, None if it is."""
-    try:
-        deployer = deployment.of(sandbox)
-        if deployer.inspect(sandbox.name).phase in (Phase.READY, Phase.STARTING):
-            deployer.stop(sandbox.name)
-    except DeployerError as error:
-        logger.warning("%s is not halted yet: %s", sandbox.name, error)
-        Sandbox.objects.filter(pk=sandbox.pk, state=State.HALTING).update(
-            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
-        )
-        return error
-    try:
-        sandbox.move_to(State.HALTED, actor=actor, detail=sandbox.detail)
-    except StateConflict:
-        sandbox.refresh_from_db()
-    return None
-
-
-def stop(
-    sandbox: Sandbox,
-    *,
-    reason: StopReason,
-    actor: str,
-    detail: str = "",
-    unless_moved: bool = False,
-) -> bool:
-    """
-    Give a sandbox up and remove it; return whether it is gone already.
-
-    False leaves it STOPPING, for the reaper to try again. With unless_moved a sandbox that
-    another process has moved since it was read is left to that process.
-    """
-    if not _give_up_row(
-        sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved
-    ):
-        return sandbox.state == State.STOPPED
-    return finish_stop(sandbox, actor=actor)
-
-
-def _give_up_row(
-    sandbox: Sandbox, *, reason: StopReason, actor: str, detail: str, unless_moved: bool
-) -> bool:
-    """Move the row to STOPPING; return whether its removal is now, or still, to be done."""
-    while sandbox.state not in ENDED:
-        try:
-            sandbox.move_to(
-                State.STOPPING, actor=actor, stop_reason=reason, detail=detail or sandbox.detail
-            )
-        except StateConflict:
-            if unless_moved:
-                return False
-            sandbox.refresh_from_db()
-    return sandbox.state == State.STOPPING
-
-
-def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
-    """Remove what a STOPPING sandbox still has outside; return whether all of it is gone."""
-    try:
-        # Not the deployer of today's settings: it would find nothing and call that gone.
-        deployment.of(sandbox).remove(sandbox.name)
-        if sandbox.owns_workspace and sandbox.workspace:
-            delete_tree(Path(sandbox.workspace))
-    except (DeployerError, OSError) as error:
-        logger.warning("%s is not removed yet: %s", sandbox.name, error)
-        Sandbox.objects.filter(pk=sandbox.pk, state=State.STOPPING).update(
-            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
-        )
-        return False
-    try:
-        with transaction.atomic():
-            ports.give_back(sandbox)
-            sandbox.move_to(
-                State.STOPPED, actor=actor, stopped_at=timezone.now(), url="", environment={}
-            )
-    except StateConflict:
-        sandbox.refresh_from_db()
-    return True
-
-
-_removals = ThreadPoolExecutor(REMOVAL_THREADS, thread_name_prefix="removal")
-
-
-def stop_soon(sandbox: Sandbox, *, reason: StopReason, actor: str) -> None:
-    """
-    Give a sandbox up now and remove it behind the caller's back.
-
-    Its row is STOPPING until it is gone; what this process does not finish, the reaper does.
-    """
-    if _give_up_row(sandbox, reason=reason, actor=actor, detail="", unless_moved=False):
-        _removals.submit(_remove, sandbox, actor)
-
-
-def _remove(sandbox: Sandbox, actor: str) -> None:
-    close_old_connections()
-    try:
-        finish_stop(sandbox, actor=actor)
-    except Exception:
-        # The outermost frame of its thread; the row stays STOPPING.
-        logger.exception("%s is not removed yet", sandbox.name)
-    finally:
-        connection.close()
+    ending.finish_halt(sandbox, actor=actor)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from deployers.base import Deployer, Phase
 from deployers.errors import DeployerError
-from sandboxes import deployment, lifecycle
+from sandboxes import deployment, ending
 from sandboxes.models import ImageBuild, Sandbox, Session
 from sandboxes.models.sandbox import lease_end
 from sandboxes.states import State, StateConflict, StopReason
@@ -62,9 +62,9 @@ def _finish(sandbox: Sandbox) -> None:
     if sandbox.state == State.RESUMING:
         sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail=ABANDONED)
     if sandbox.state == State.HALTING:
-        lifecycle.finish_halt(sandbox, actor=ACTOR)
+        ending.finish_halt(sandbox, actor=ACTOR)
     else:
-        lifecycle.stop(sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED)
+        ending.stop(sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED)
 
 
 def _compare(dry_run: bool, report: Report) -> None:
@@ -111,14 +111,14 @@ def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
 
 def _give_up_lost(sandbox: Sandbox, why: str) -> None:
     logger.warning("Sandbox %s is lost: %s", sandbox.name, why)
-    lifecycle.stop(sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True)
+    ending.stop(sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True)
 
 
 def _record_halt(sandbox: Sandbox) -> None:
     """Write down that somebody stopped it outside, with its files kept."""
     try:
         sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail="it was stopped outside")
-        lifecycle.finish_halt(sandbox, actor=ACTOR)
+        ending.finish_halt(sandbox, actor=ACTOR)
     except StateConflict:
         return
 

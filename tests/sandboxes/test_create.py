@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from deployers.errors import PortTaken, Rejected, Unavailable
-from sandboxes import actions, lifecycle, reaper, registry
+from sandboxes import actions, ending, lifecycle, reaper, registry
 from sandboxes.models import Event, PortLease, Sandbox, SandboxType, Session
 from sandboxes.refusals import CapReached, NotRunning, Refused, Unknown
 from sandboxes.states import State, StopReason
@@ -27,10 +27,8 @@ def release(caller, sandbox):
 
 def removal_has_ended():
     # As many as there are threads, so that each has done what it was given before.
-    waiters = threading.Barrier(lifecycle.REMOVAL_THREADS)
-    for task in [
-        lifecycle._removals.submit(waiters.wait, 30) for _ in range(lifecycle.REMOVAL_THREADS)
-    ]:
+    waiters = threading.Barrier(ending.REMOVAL_THREADS)
+    for task in [ending._removals.submit(waiters.wait, 30) for _ in range(ending.REMOVAL_THREADS)]:
         task.result(30)
 
 

@@ -24,7 +24,9 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         # A supervisor's SIGTERM cancels as Ctrl-C does, and nothing is left in the engine.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGINT too: a job in the background of a script is started with it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         super().run_from_argv(argv)
 
     def handle(self, *args: object, **options: object) -> None:

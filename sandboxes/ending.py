@@ -1,0 +1,143 @@
+"""
+How one sandbox is halted or goes away: decide in a transaction, act outside it, record.
+
+Everything here blocks and may be called from several threads and processes at once. A step
+that fails leaves its row where the reaper tries it again.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
+
+from deployers.base import Phase
+from deployers.errors import DeployerError
+from deployers.trees import delete_tree
+from sandboxes import deployment, ports
+from sandboxes.models import Sandbox
+from sandboxes.states import ENDED, State, StateConflict, StopReason
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = timedelta(seconds=10)
+REMOVAL_THREADS = 8
+
+
+def halt(sandbox: Sandbox, *, actor: str) -> None:
+    """
+    End a RUNNING sandbox's processes and keep its files for a later start().
+
+    Raise DeployerError where that is not certain yet; the reaper then tries again.
+    """
+    sandbox.move_to(State.HALTING, actor=actor, url="")
+    if error := finish_halt(sandbox, actor=actor):
+        raise error
+
+
+def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
+    """End what a HALTING sandbox still runs; return why that is not certain, None if it is."""
+    try:
+        deployer = deployment.of(sandbox)
+        if deployer.inspect(sandbox.name).phase in (Phase.READY, Phase.STARTING):
+            deployer.stop(sandbox.name)
+    except DeployerError as error:
+        logger.warning("%s is not halted yet: %s", sandbox.name, error)
+        Sandbox.objects.filter(pk=sandbox.pk, state=State.HALTING).update(
+            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
+        )
+        return error
+    try:
+        sandbox.move_to(State.HALTED, actor=actor, detail=sandbox.detail)
+    except StateConflict:
+        sandbox.refresh_from_db()
+    return None
+
+
+def stop(
+    sandbox: Sandbox,
+    *,
+    reason: StopReason,
+    actor: str,
+    detail: str = "",
+    unless_moved: bool = False,
+) -> bool:
+    """
+    Give a sandbox up and remove it; return whether it is gone already.
+
+    False leaves it STOPPING, for the reaper to try again. With unless_moved a sandbox that
+    another process has moved since it was read is left to that process.
+    """
+    if not _give_up_row(
+        sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved
+    ):
+        return sandbox.state == State.STOPPED
+    return finish_stop(sandbox, actor=actor)
+
+
+def _give_up_row(
+    sandbox: Sandbox, *, reason: StopReason, actor: str, detail: str, unless_moved: bool
+) -> bool:
+    """Move the row to STOPPING; return whether its removal is now, or still, to be done."""
+    while sandbox.state not in ENDED:
+        try:
+            sandbox.move_to(
+                State.STOPPING, actor=actor, stop_reason=reason, detail=detail or sandbox.detail
+            )
+        except StateConflict:
+            if unless_moved:
+                return False
+            sandbox.refresh_from_db()
+    return sandbox.state == State.STOPPING
+
+
+def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
+    """Remove what a STOPPING sandbox still has outside; return whether all of it is gone."""
+    try:
+        # Not the deployer of today's settings: it would find nothing and call that gone.
+        deployment.of(sandbox).remove(sandbox.name)
+        if sandbox.owns_workspace and sandbox.workspace:
+            delete_tree(Path(sandbox.workspace))
+    except (DeployerError, OSError) as error:
+        logger.warning("%s is not removed yet: %s", sandbox.name, error)
+        Sandbox.objects.filter(pk=sandbox.pk, state=State.STOPPING).update(
+            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
+        )
+        return False
+    try:
+        with transaction.atomic():
+            ports.give_back(sandbox)
+            sandbox.move_to(
+                State.STOPPED, actor=actor, stopped_at=timezone.now(), url="", environment={}
+            )
+    except StateConflict:
+        sandbox.refresh_from_db()
+    return True
+
+
+_removals = ThreadPoolExecutor(REMOVAL_THREADS, thread_name_prefix="removal")
+
+
+def stop_soon(sandbox: Sandbox, *, reason: StopReason, actor: str) -> None:
+    """
+    Give a sandbox up now and remove it behind the caller's back.
+
+    Its row is STOPPING until it is gone; what this process does not finish, the reaper does.
+    """
+    if _give_up_row(sandbox, reason=reason, actor=actor, detail="", unless_moved=False):
+        _removals.submit(_remove, sandbox, actor)
+
+
+def _remove(sandbox: Sandbox, actor: str) -> None:
+    close_old_connections()
+    try:
+        finish_stop(sandbox, actor=actor)
+    except Exception:
+        # The outermost frame of its thread; the row stays STOPPING.
+        logger.exception("%s is not removed yet", sandbox.name)
+    finally:
+        connection.close()
