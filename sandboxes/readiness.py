@@ -12,7 +12,7 @@ from deployers.errors import DeployerError
 
 FIRST_PAUSE = 0.003
 LONGEST_PAUSE = 0.1
-PATIENCE = 0.05
+PATIENCE = 0.02
 """Pauses are this share of the time waited so far, so that they add no more than that to it."""
 
 LOOK_EVERY = 0.5

@@ -131,10 +131,13 @@ class DockerDeployer(Deployer):
         deadline = time.monotonic() + START_SECONDS
         pause = 0.005
         # What exists needs no image any more, so a missing one is pulled only after a look.
-        if self._images.find(spec.image) is None and (seen := self._take_up(spec, hide)):
-            return seen
+        image = self._images.find(spec.image)
+        if image is None:
+            if seen := self._take_up(spec, hide):
+                return seen
+            image = self._images.get(spec.image)
         while True:
-            if seen := self._start_new(spec, hide) or self._take_up(spec, hide):
+            if seen := self._start_new(spec, image, hide) or self._take_up(spec, hide):
                 return seen
             # The name is still held by one that is being created or removed by someone else.
             if time.monotonic() > deadline:
@@ -224,9 +227,11 @@ class DockerDeployer(Deployer):
     def close(self) -> None:
         self._engine.close()
 
-    def _start_new(self, spec: SandboxSpec, hide: tuple[str, ...]) -> Observation | None:
+    def _start_new(
+        self, spec: SandboxSpec, image: Image, hide: tuple[str, ...]
+    ) -> Observation | None:
         """Create and run it; None if the name is taken or our network was removed meanwhile."""
-        body = self._body(spec, self._images.get(spec.image))
+        body = self._body(spec, image)
         container_id = self._containers.create(spec.name, body, hide)
         if container_id is None:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -21,9 +22,13 @@ def main() -> int:
 
         # The server itself has to be a child: PID 1 inherits every orphan of the sandbox.
         run_under_init()
-    # Imported last, so that PID 1 stays as small as a bare interpreter.
+    # Imported last, so that PID 1 stays as small as a bare interpreter. What imports make stays:
+    # looking through it for garbage takes a tenth of their time, and finds none.
+    gc.disable()
     from .server import serve
 
+    gc.freeze()
+    gc.enable()
     return serve(config)
 
 
