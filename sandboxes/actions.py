@@ -27,13 +27,13 @@ from sandboxes.refusals import (
     Refused,
     Unknown,
 )
+from sandboxes.room import when_there_is_room
 from sandboxes.states import ENDED, State, StateConflict, StopReason
 from sandboxes.tokens import Caller
 
 logger = logging.getLogger(__name__)
 
 CLEANUP_THREADS = 8
-ROOM_SECONDS, ROOM_PAUSE = 5.0, 0.02
 ASYNC_SUFFIX = "_async"
 
 
@@ -88,21 +88,6 @@ def _insert(sandbox: Sandbox, *, caller: Caller, session_key: str) -> None:
         Event.objects.create(sandbox=sandbox, new_state=State.PENDING, actor=caller.actor)
 
 
-def _insert_when_there_is_room(sandbox: Sandbox, *, caller: Caller, session_key: str) -> None:
-    """Wait a little for released sandboxes that are still being removed, if the cap needs it."""
-    deadline = time.monotonic() + ROOM_SECONDS
-    while True:
-        try:
-            _insert(sandbox, caller=caller, session_key=session_key)
-        except CapReached:
-            leaving = Sandbox.objects.filter(state=State.STOPPING).exists()
-            if not leaving or time.monotonic() > deadline:
-                raise
-            time.sleep(ROOM_PAUSE)
-        else:
-            return
-
-
 def create(
     caller: Caller,
     *,
@@ -142,7 +127,11 @@ def create(
         lifecycle.validate(sandbox)
     except UnsupportedSpec as error:
         raise Refused(str(error), field="sandbox_type") from error
-    _insert_when_there_is_room(sandbox, caller=caller, session_key=session_key)
+    when_there_is_room(
+        lambda: _insert(sandbox, caller=caller, session_key=session_key),
+        CapReached,
+        Sandbox.objects.filter(state=State.STOPPING).exists,
+    )
     log_context.note_sandbox(sandbox.name)
     lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
     return sandbox

@@ -9,10 +9,10 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from sandboxes.models import PortLease, Sandbox
+from sandboxes.room import when_there_is_room
 from sandboxes.states import State
 
 ATTEMPTS = 20
-ROOM_SECONDS, ROOM_PAUSE = 5.0, 0.02
 
 
 STRANGER_SECONDS = 60.0
@@ -31,15 +31,11 @@ def lease(sandbox: Sandbox) -> int:
 
     Where all are leased, wait a little for those of sandboxes that are being removed.
     """
-    deadline = time.monotonic() + ROOM_SECONDS
-    while True:
-        try:
-            return _lease_now(sandbox)
-        except NoPortLeft:
-            leaving = PortLease.objects.filter(sandbox__state=State.STOPPING).exists()
-            if not leaving or time.monotonic() > deadline:
-                raise
-            time.sleep(ROOM_PAUSE)
+    return when_there_is_room(
+        lambda: _lease_now(sandbox),
+        NoPortLeft,
+        PortLease.objects.filter(sandbox__state=State.STOPPING).exists,
+    )
 
 
 def _lease_now(sandbox: Sandbox) -> int:
