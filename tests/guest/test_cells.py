@@ -40,7 +40,27 @@ def test_shell_escapes_and_magics_work(guest):
 
 
 def test_output_of_child_processes_is_seen(guest):
-    assert guest.cell("import os; _ = os.system('echo child')").stdout == "child\n"
+    for number in range(20):
+        code = f"import os; _ = os.system('echo child {number}')"
+        assert guest.cell(code).stdout == f"child {number}\n"
+
+
+def test_output_of_child_processes_stands_between_what_was_printed(guest):
+    code = "import os\nfor i in range(50):\n  print('cell', i)\n  os.system(f'echo child {i}')"
+    lines = [f"{who} {number}" for number in range(50) for who in ("cell", "child")]
+    assert guest.cell(f"{code};").stdout.splitlines() == lines
+    code = """import os; _ = os.system("yes é | head -c 199998; printf '\\\\303'")"""
+    long = guest.cell(code).stdout
+    assert long == "é\n" * 66_666 + "\ufffd"
+
+
+def test_a_forked_child_leaves_its_parents_output_alone(guest):
+    code = (
+        "import os, sys\nread, write = os.pipe()\npid = os.fork()\n"
+        "if not pid:\n  os.read(read, 1); sys.stdout.flush(); os._exit(0)\n"
+        "_ = os.system('echo parent'), os.write(write, b'x'), os.waitpid(pid, 0)\nprint('end')"
+    )
+    assert guest.cell(code).stdout == "parent\nend\n"
 
 
 def test_a_plot_comes_back_as_an_image_without_a_magic(guest):

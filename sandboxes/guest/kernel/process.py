@@ -18,6 +18,7 @@ from ..processes import Child, is_ending
 if TYPE_CHECKING:
     from jupyter_client.asynchronous.client import AsyncKernelClient
 
+LAUNCHER = os.path.join(os.path.dirname(__file__), "launch.py")
 KERNEL_LOG_LIMIT = 16 * 1024
 IDLE_GRACE = 2.0
 """Seconds after a cell's reply in which its last output should have come."""
@@ -96,7 +97,7 @@ class Kernel:
             child = Child(
                 # -P: a json.py in the workspace must not get in the way of the kernel's start.
                 [
-                    *(config.kernel_python, "-P", "-m", "ipykernel_launcher", "-f", file),
+                    *(config.kernel_python, "-P", LAUNCHER, "-f", file),
                     "--HistoryManager.hist_file=:memory:",
                     "--IPythonKernel._execute_sleep=0",
                 ],
