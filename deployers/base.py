@@ -171,6 +171,8 @@ class Deployer(ABC):
     keeps_files_when_stopped = False
     """Does the whole file system survive stop(), and not the workspace alone?"""
 
+    supports_watch = False
+    supports_pause = False
     supports_network = True
     """Does it honour Network.NONE and Network.OUTBOUND?"""
 

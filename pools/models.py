@@ -22,6 +22,22 @@ class Pool(models.Model):
         default=False, help_text="Make no more warm sandboxes; those there may still be lent."
     )
 
+    freeze = models.BooleanField(
+        default=False,
+        help_text="Pause the warm ones, where the deployer can: they cost no CPU, and resume "
+        "when they are lent.",
+    )
+    configured_target = models.PositiveIntegerField(null=True, editable=False)
+    """The POOL_SIZE that was applied last; another one in the settings is applied once."""
+
+    failures = models.PositiveIntegerField(default=0, editable=False)
+    """Starts that failed since the last one that did not."""
+
+    retry_at = models.DateTimeField(null=True, editable=False)
+    """Until when no more are started, after failures."""
+
+    last_error = models.TextField(blank=True, editable=False)
+
     class Meta:
         ordering = ["sandbox_type__name"]
         constraints = [
@@ -29,7 +45,10 @@ class Pool(models.Model):
                 condition=Q(ceiling__isnull=True) | Q(target__lte=F("ceiling")),
                 name="pool_target_within_ceiling",
                 violation_error_message="The target must not be above the ceiling.",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(failures=0) | ~Q(last_error=""), name="pool_failure_has_error"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from django.conf import settings
@@ -31,20 +32,38 @@ MOVED = "moved"
 """What a state change leaves in the shared cache: look at the database."""
 
 SIZE = 10_000
+SUCCESSORS = 4
+"""How many steps an old id is followed; one is usual, two in the moment of a restoring."""
+
+RESTORING_THREADS = 64
+_restoring = ThreadPoolExecutor(RESTORING_THREADS, thread_name_prefix="restoring")
+"""Apart, because a restoring takes as long as a start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """A sandbox as the hot path needs it."""
 
+    pk: int
     name: str
     key: str
     owner_id: int | None
+    session_id: int | None
     state: str
     url: str
     secret: str
     timeout: float
     ending: str
+    """Why it has ended, in a sentence; "" while it has not."""
+
+    successor: str
+    """The name of the one that serves its callers now; "" where there is none."""
+
+    restorable: bool
+    """Has it ended in a way that the next touch undoes?"""
+
+    used: bool
+    """Has a call reached it?"""
 
 
 _places: OrderedDict[str, tuple[float, Place]] = OrderedDict()
@@ -53,9 +72,11 @@ _places: OrderedDict[str, tuple[float, Place]] = OrderedDict()
 def _place_of(sandbox: Sandbox) -> Place:
     ended = sandbox.state in ENDED
     return Place(
+        pk=sandbox.pk,
         name=sandbox.name,
         key=sandbox.key,
         owner_id=sandbox.owner_id,
+        session_id=sandbox.session_id,
         state=sandbox.state,
         url=sandbox.url,
         secret=sandbox.guest_secret,
@@ -63,6 +84,9 @@ def _place_of(sandbox: Sandbox) -> Place:
         ending=actions.ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail)
         if ended
         else "",
+        successor=sandbox.replaced_by.name if sandbox.replaced_by else "",
+        restorable=sandbox.can_be_restored,
+        used=sandbox.first_used_at is not None,
     )
 
 
@@ -78,7 +102,7 @@ def _look_up(name: str) -> Place | None:
     shared = settings.PLATFORM.REDIS_ENABLED
     if shared and (known := cache.get(_shared_key(name))) and known != MOVED:
         return Place(**known, secret=Sandbox(name=name).guest_secret)
-    sandbox = Sandbox.objects.filter(name=name).first()
+    sandbox = Sandbox.objects.select_related("replaced_by").filter(name=name).first()
     if sandbox is None:
         return None
     place = _place_of(sandbox)
@@ -90,31 +114,64 @@ def _look_up(name: str) -> Place | None:
 
 async def find(caller: Caller, identity: str) -> Place:
     """
-    Return where the caller's running sandbox is.
+    Return where the caller's running sandbox is; an ended one leads to the one in its place.
 
-    Raise Unknown, Ended or NotRunning, each with a sentence for the caller.
+    A touch restores what was recycled. Raise Unknown, Ended or NotRunning, each with a sentence
+    for the caller.
     """
     name = full_name(identity)
-    remembered = _places.get(name)
-    if remembered and time.monotonic() - remembered[0] < FRESH_SECONDS:
-        place = remembered[1]
-    else:
-        place = await in_thread(_look_up, name)
-        if place is not None:
-            _places[name] = (time.monotonic(), place)
-            _places.move_to_end(name)
-            if len(_places) > SIZE:
-                _places.popitem(last=False)
-    if place is None or not (caller.is_superuser or place.owner_id == caller.user_id):
-        raise Unknown(f"There is no sandbox {identity!r}.")
-    log_context.note_sandbox(name)
+    for _ in range(SUCCESSORS):
+        place = await _look(name)
+        if place is None or not (caller.is_superuser or place.owner_id == caller.user_id):
+            raise Unknown(f"There is no sandbox {identity!r}.")
+        if place.successor:
+            name = place.successor
+        elif place.restorable:
+            name = await restored(place.name, actor=caller.actor)
+        else:
+            break
+    log_context.note_sandbox(place.name)
     if place.ending:
         raise Ended(place.ending)
     if place.state in (State.HALTING, State.HALTED):
-        raise NotRunning(f"Sandbox {name} is stopped; start it first.")
+        raise NotRunning(f"Sandbox {place.name} is stopped; start it first.")
     if place.state != State.RUNNING:
-        raise NotRunning(f"Sandbox {name} is {place.state}; try again when it runs.")
+        raise NotRunning(f"Sandbox {place.name} is {place.state}; try again when it runs.")
     return place
+
+
+async def _look(name: str) -> Place | None:
+    remembered = _places.get(name)
+    if remembered and time.monotonic() - remembered[0] < FRESH_SECONDS:
+        return remembered[1]
+    place = await in_thread(_look_up, name)
+    if place is not None:
+        _places[name] = (time.monotonic(), place)
+        _places.move_to_end(name)
+        if len(_places) > SIZE:
+            _places.popitem(last=False)
+    return place
+
+
+async def restored(name: str, *, actor: str) -> str:
+    """Bring back a recycled sandbox; return the name of the one that serves now."""
+    heir = await in_thread(actions.restore, name, actor=actor, executor=_restoring)
+    forget(name)
+    return heir.name
+
+
+async def replacement(place: Place) -> Place:
+    """
+    Return where the callers of a sandbox that does not answer are served instead.
+
+    There is such a place if it died before it was used; raise what to tell the caller else.
+    """
+    name = await in_thread(actions.replacement_for, place.name, actor="server", executor=_restoring)
+    forget(place.name)
+    found = await _look(name)
+    if found is None or found.state != State.RUNNING:
+        raise NotRunning(f"Sandbox {name} is being changed by another request; look at it again.")
+    return found
 
 
 def forget(name: str) -> None:

@@ -8,24 +8,22 @@ that fails leaves its row where the reaper tries it again.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
-from django.db import close_old_connections, connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from deployers.base import Phase
 from deployers.errors import DeployerError
 from deployers.trees import delete_tree
-from sandboxes import deployment, ports
+from sandboxes import behind, deployment, ports
 from sandboxes.models import Sandbox
 from sandboxes.states import ENDED, State, StateConflict, StopReason
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(seconds=10)
-REMOVAL_THREADS = 8
 
 
 def halt(sandbox: Sandbox, *, actor: str) -> None:
@@ -48,7 +46,7 @@ def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
     except DeployerError as error:
         logger.warning("%s is not halted yet: %s", sandbox.name, error)
         Sandbox.objects.filter(pk=sandbox.pk, state=State.HALTING).update(
-            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
+            worker_until=timezone.now() + RETRY_AFTER, worker="", detail=str(error)
         )
         return error
     try:
@@ -97,47 +95,46 @@ def _give_up_row(
 
 def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
     """Remove what a STOPPING sandbox still has outside; return whether all of it is gone."""
+    kept = Sandbox.objects.restorable().filter(pk=sandbox.pk).exists()
     try:
         # Not the deployer of today's settings: it would find nothing and call that gone.
         deployment.of(sandbox).remove(sandbox.name)
-        if sandbox.owns_workspace and sandbox.workspace:
-            delete_tree(Path(sandbox.workspace))
+        if not kept:
+            _delete_files(sandbox)
     except (DeployerError, OSError) as error:
         logger.warning("%s is not removed yet: %s", sandbox.name, error)
         Sandbox.objects.filter(pk=sandbox.pk, state=State.STOPPING).update(
-            worker_until=timezone.now() + RETRY_AFTER, detail=str(error)
+            worker_until=timezone.now() + RETRY_AFTER, worker="", detail=str(error)
         )
         return False
+    cleared = {} if kept else {"environment": {}, "owns_workspace": False}
     try:
         with transaction.atomic():
             ports.give_back(sandbox)
             sandbox.move_to(
-                State.STOPPED, actor=actor, stopped_at=timezone.now(), url="", environment={}
+                State.STOPPED, actor=actor, stopped_at=timezone.now(), url="", **cleared
             )
     except StateConflict:
         sandbox.refresh_from_db()
     return True
 
 
-_removals = ThreadPoolExecutor(REMOVAL_THREADS, thread_name_prefix="removal")
+def _delete_files(sandbox: Sandbox) -> None:
+    if sandbox.owns_workspace and sandbox.workspace:
+        delete_tree(Path(sandbox.workspace))
 
 
-def stop_soon(sandbox: Sandbox, *, reason: StopReason, actor: str) -> None:
+def sweep_files(sandbox: Sandbox) -> None:
+    """Delete what a STOPPED sandbox that is restored no more was keeping; OSError: not yet."""
+    _delete_files(sandbox)
+    Sandbox.objects.filter(pk=sandbox.pk).update(owns_workspace=False, environment={})
+
+
+def stop_soon(sandbox: Sandbox, *, reason: StopReason, actor: str, detail: str = "") -> None:
     """
     Give a sandbox up now and remove it behind the caller's back.
 
     Its row is STOPPING until it is gone; what this process does not finish, the reaper does.
     """
-    if _give_up_row(sandbox, reason=reason, actor=actor, detail="", unless_moved=False):
-        _removals.submit(_remove, sandbox, actor)
-
-
-def _remove(sandbox: Sandbox, actor: str) -> None:
-    close_old_connections()
-    try:
-        finish_stop(sandbox, actor=actor)
-    except Exception:
-        # The outermost frame of its thread; the row stays STOPPING.
-        logger.exception("%s is not removed yet", sandbox.name)
-    finally:
-        connection.close()
+    if _give_up_row(sandbox, reason=reason, actor=actor, detail=detail, unless_moved=False):
+        behind.submit(finish_stop, sandbox, actor=actor)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 from yarl import URL
 
-from sandboxes import actions
+from sandboxes import actions, directory
 from sandboxes.directory import Place
 from sandboxes.refusals import Refusal, TooSlow
 from sandboxes.threads import in_thread
@@ -180,3 +180,16 @@ async def call(
         raise TooSlow(f"Sandbox {place.name} did not answer in time.") from error
     except aiohttp.ClientError as error:
         raise Unreachable(type(error).__name__) from error
+
+
+async def first_used(place: Place) -> Place:
+    """
+    Return a place that answers, for a first use that could not be sent a second time.
+
+    Raise what to tell the caller where there is none.
+    """
+    try:
+        await call(place, "GET", "/fastapi/healthz", limit=CONNECT_SECONDS)
+    except Unreachable:
+        return await directory.replacement(place)
+    return place

@@ -10,20 +10,21 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected
-from sandboxes import deployment, ending, ports, pulling, workspaces
+from sandboxes import binding, deployment, ending, ports, pulling, succession, workspaces
 from sandboxes.models import Sandbox
 from sandboxes.readiness import NotReady, wait_until_ready
 from sandboxes.states import State, StopReason
+from sandboxes.timeline import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +109,17 @@ def _start_on_a_port(sandbox: Sandbox) -> str:
     raise AssertionError("unreachable")
 
 
-def _bring_up(sandbox: Sandbox, deadline: float) -> str:
+def _bring_up(sandbox: Sandbox, deadline: float, watch: Stopwatch) -> str:
     workspaces.make(sandbox)
     # A database connection is not kept waiting for an engine.
     _let_go_of_the_database()
     url = _start_on_a_port(sandbox)
-    return wait_until_ready(
+    watch.note("started")
+    url = wait_until_ready(
         deployment.of(sandbox), sandbox.name, url, sandbox.guest_secret, deadline=deadline
     )
+    watch.note("guest ready")
+    return url
 
 
 def _let_go_of_the_database() -> None:
@@ -123,38 +127,81 @@ def _let_go_of_the_database() -> None:
         connection.close()
 
 
-def start(sandbox: Sandbox, *, actor: str, deadline: float) -> None:
+def start(
+    sandbox: Sandbox,
+    *,
+    actor: str,
+    deadline: float,
+    files: Sequence[binding.File] = (),
+) -> None:
     """
-    Bring a PENDING or HALTED sandbox to RUNNING; deadline is a time.monotonic() value.
+    Bring a PENDING or HALTED sandbox up; deadline is a time.monotonic() value.
 
-    Raise StartFailed with stage, cause and what to change. A new one that failed is removed
-    whole; a halted one is halted again, with its files.
+    One with an owner is RUNNING then and has the files; one without is WARM. Raise StartFailed
+    with stage, cause and what to change. A new one that failed is removed whole; a halted one
+    is halted again, with its files.
     """
     was_halted = sandbox.state == State.HALTED
     begun = time.monotonic()
+    watch = Stopwatch(sandbox.timeline)
     try:
         # Outside of the slots: a pull waits for a registry and keeps no core busy.
         _let_go_of_the_database()
-        pulling.ensure_image(deployment.of(sandbox), sandbox.image, deadline=deadline)
+        if pulling.ensure_image(deployment.of(sandbox), sandbox.image, deadline=deadline):
+            watch.note("image")
         with _start_slot(deadline):
+            watch.note("queued")
             sandbox.move_to(State.RESUMING if was_halted else State.STARTING, actor=actor)
-            url = _bring_up(sandbox, deadline)
-        now = timezone.now()
+            url = _bring_up(sandbox, deadline, watch)
+        if sandbox.owner_id is None:
+            _become_warm(sandbox, url, actor=actor)
+        else:
+            if files:
+                binding.give_files(url, sandbox.guest_secret, files)
+                watch.note("bound")
+            _become_running(sandbox, url, actor=actor)
+    except (
+        DeployerError,
+        NotReady,
+        StartFailed,
+        OSError,
+        ports.NoPortLeft,
+        binding.GuestGone,
+    ) as error:
+        raise _give_up(sandbox, error, actor=actor, halt_again=was_halted) from error
+    except BaseException as error:
+        _give_up(sandbox, error, actor=actor, halt_again=was_halted)
+        raise
+    logger.info("Started %s in %.0f ms", sandbox.name, (time.monotonic() - begun) * 1000)
+
+
+def _become_running(sandbox: Sandbox, url: str, *, actor: str) -> None:
+    now = timezone.now()
+    with transaction.atomic():
         sandbox.move_to(
             State.RUNNING,
             actor=actor,
             url=url,
             container_id=sandbox.container_id,
             detail="",
+            timeline=sandbox.timeline,
             claimed_at=sandbox.claimed_at or now,
             last_used_at=now,
         )
-    except (DeployerError, NotReady, StartFailed, OSError, ports.NoPortLeft) as error:
-        raise _give_up(sandbox, error, actor=actor, halt_again=was_halted) from error
-    except BaseException as error:
-        _give_up(sandbox, error, actor=actor, halt_again=was_halted)
-        raise
-    logger.info("Started %s in %.0f ms", sandbox.name, (time.monotonic() - begun) * 1000)
+        if sandbox.restores_id:
+            succession.take_over(sandbox)
+
+
+def _become_warm(sandbox: Sandbox, url: str, *, actor: str) -> None:
+    sandbox.move_to(
+        State.WARM,
+        actor=actor,
+        url=url,
+        container_id=sandbox.container_id,
+        image_id=sandbox.image_id,
+        can_bind=binding.can_bind(url, sandbox.guest_secret),
+        timeline=sandbox.timeline,
+    )
 
 
 def _give_up(

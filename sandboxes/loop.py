@@ -13,14 +13,22 @@ from django.db import DatabaseError, close_old_connections
 logger = logging.getLogger(__name__)
 
 
-def run_every(run_pass: Callable[[], object], *, seconds: float) -> None:
+def run_every(
+    run_pass: Callable[[], object],
+    *,
+    seconds: float,
+    wait: Callable[[float], object] | None = None,
+    stopping: threading.Event | None = None,
+) -> None:
     """
-    Call run_pass about every so many seconds until SIGTERM or SIGINT.
+    Call run_pass about every so many seconds until SIGTERM or SIGINT, which set stopping.
 
-    The first signal lets the pass finish. A pass that raises is logged and tried again: this
-    is the outermost loop.
+    wait(seconds) waits between two passes; it may return sooner, when there is work. The first
+    signal lets the pass finish. A pass that raises is logged and tried again: this is the
+    outermost loop.
     """
-    stopping = threading.Event()
+    stopping = stopping or threading.Event()
+    wait = wait or stopping.wait
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     while not stopping.is_set():
@@ -35,4 +43,4 @@ def run_every(run_pass: Callable[[], object], *, seconds: float) -> None:
         finally:
             close_old_connections()
         # Jitter keeps several copies from running in step.
-        stopping.wait(seconds * random.uniform(0.9, 1.1))  # noqa: S311  not a secret
+        wait(seconds * random.uniform(0.9, 1.1))  # noqa: S311  not a secret

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import time
 
 from django.conf import settings
+from django.core.cache import BaseCache, caches
 from django.db import IntegrityError, transaction
 
 from sandboxes.models import PortLease, Sandbox
@@ -14,11 +14,8 @@ from sandboxes.states import State
 
 ATTEMPTS = 20
 
-
-STRANGER_SECONDS = 60.0
-"""How long a port that another program held is not tried again by this process."""
-
-_held_by_strangers: dict[int, float] = {}
+STRANGER_SECONDS = 60
+"""How long a port that another program held is not tried again; by all workers, with Redis."""
 
 
 class NoPortLeft(Exception):
@@ -48,10 +45,12 @@ def _lease_now(sandbox: Sandbox) -> int:
         return kept.port
     low, high = settings.PLATFORM.PORT_RANGE
     taken = set(PortLease.objects.values_list("port", flat=True))
-    now = time.monotonic()
-    taken |= {port for port, until in _held_by_strangers.items() if until > now}
     free = [port for port in range(low, high) if port not in taken]
-    for port in random.sample(free, min(ATTEMPTS, len(free))):
+    tried = random.sample(free, min(ATTEMPTS, len(free)))
+    strangers = _notes().get_many([str(port) for port in tried])
+    for port in tried:
+        if str(port) in strangers:
+            continue
         try:
             with transaction.atomic():
                 PortLease.objects.create(port=port, sandbox=sandbox)
@@ -66,8 +65,13 @@ def _lease_now(sandbox: Sandbox) -> int:
 
 def give_to_stranger(sandbox: Sandbox, port: int) -> None:
     """End the lease of a port that another program listens on, and remember that it does."""
-    _held_by_strangers[port] = time.monotonic() + STRANGER_SECONDS
+    _notes().set(str(port), True, STRANGER_SECONDS)
     give_back(sandbox)
+
+
+def _notes() -> BaseCache:
+    """Return where ports that strangers hold are noted, by number."""
+    return caches["ports"]
 
 
 def give_back(sandbox: Sandbox) -> None:

@@ -40,16 +40,18 @@ def _begin(deployer: Deployer, image: str) -> Future[None]:
         return pull
 
 
-def ensure_image(deployer: Deployer, image: str, *, deadline: float) -> None:
+def ensure_image(deployer: Deployer, image: str, *, deadline: float) -> bool:
     """
-    Return when the image is there; deadline is a time.monotonic() value.
+    Return when the image is there, and whether it had to be pulled.
+
+    deadline is a time.monotonic() value.
 
     A pull that takes longer goes on, and Unavailable tells the caller to ask again; a pull that
     fails raises what the deployer said. An image that somebody removes later is pulled again
     by the deployer's start().
     """
     if not deployer.supports_images or _is_there(deployer, image):
-        return
+        return False
     pull = _begin(deployer, image)
     if not wait([pull], timeout=max(0.0, deadline - time.monotonic())).done:
         raise Unavailable(
@@ -57,6 +59,7 @@ def ensure_image(deployer: Deployer, image: str, *, deadline: float) -> None:
             f"in a minute."
         )
     pull.result()
+    return True
 
 
 def prefetch(deployer: Deployer, images: Iterable[str]) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from django.db import models
+from django.db.models import F, Q, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from sandboxes.states import LIVE, UNFINISHED, State
+from sandboxes import workers
+from sandboxes.states import ENDED, LIVE, UNFINISHED, State, StopReason
+
+if TYPE_CHECKING:
+    from sandboxes.models import Sandbox, SandboxType
 
 
 class Owner(Protocol):
@@ -30,13 +36,91 @@ class SandboxQuerySet(models.QuerySet):
             return self
         return self.filter(owner_id=caller.pk)
 
-    def abandoned(self, now: datetime | None = None) -> SandboxQuerySet:
-        """Those whose worker died on the way: nobody else will finish the step it was at."""
-        return self.filter(
-            state__in=UNFINISHED,
-            worker_until__lt=now or timezone.now(),
+    def warm(self, kind: SandboxType) -> SandboxQuerySet:
+        """Those of a type that are held ready, lent to nobody."""
+        return self.filter(sandbox_type=kind, state=State.WARM)
+
+    def coming(self, kind: SandboxType) -> SandboxQuerySet:
+        """Those of a type that are being made for its pool."""
+        return self.filter(sandbox_type=kind, state__in=(State.PENDING, State.STARTING), owner=None)
+
+    def best_warm(self, kind: SandboxType, recipe: str) -> SandboxQuerySet:
+        """
+        The warm ones of a type, in the order in which they should be lent, locked.
+
+        Those made as the type is now come first; one of the type as it was before is better
+        than none while the pool rolls over. Rows that another process is lending are left out.
+        """
+        return (
+            self.warm(kind)
+            .annotate(outdated=models.Case(models.When(recipe=recipe, then=0), default=1))
+            .order_by("outdated", "frozen", "pk")
+            .select_for_update(skip_locked=True, of=("self",))
         )
 
+    def abandoned(self, now: datetime | None = None) -> list[Sandbox]:
+        """
+        Those whose worker died on the way: nobody else will finish the step it was at.
+
+        Locked, and without those that another process is looking at. A process of this machine
+        that is gone is believed at once, any other when its lease is over.
+        """
+        now = now or timezone.now()
+        unfinished = self.filter(state__in=UNFINISHED).select_for_update(skip_locked=True)
+        return [
+            sandbox
+            for sandbox in unfinished
+            if sandbox.worker_until < now or workers.is_dead(sandbox.worker)
+        ]
+
+    def expired(self, now: datetime | None = None) -> SandboxQuerySet:
+        """Live ones whose lifetime is over."""
+        return self.live().filter(expires_at__lt=now or timezone.now())
+
+    def idle(self, limit: timedelta | None, *, grace: timedelta) -> SandboxQuerySet:
+        """
+        Lent ones without a call for longer than they may be.
+
+        That is their own idle_limit or, for those of a session, limit; None is no limit. grace
+        is by how much the noted time of the last call may lag behind.
+        """
+        now = timezone.now()
+        used_at = Coalesce("session__last_active_at", "last_used_at", "claimed_at")
+        idle = Q(idle_limit__isnull=False, used_at__lt=Value(now - grace) - F("idle_limit"))
+        if limit is not None:
+            idle |= Q(
+                idle_limit__isnull=True,
+                session__isnull=False,
+                used_at__lt=now - grace - limit,
+            )
+        # Without a workspace of this host its files would go with it.
+        kept = ~Q(workspace="") | Q(session__isnull=True)
+        return self.filter(state=State.RUNNING).annotate(used_at=used_at).filter(idle, kept)
+
+    def restorable(self) -> SandboxQuerySet:
+        """Ended ones that the next touch continues: Sandbox.can_be_restored as a question."""
+        return self.filter(
+            Q(stop_reason=StopReason.IDLE, session__isnull=False)
+            | Q(stop_reason=StopReason.LOST, claimed_at__isnull=False, first_used_at__isnull=True),
+            state__in=ENDED,
+            replaced_by=None,
+            owner__isnull=False,
+        )
+
+    def of_sessions(self) -> SandboxQuerySet:
+        """Those that a session's caller can still call, restoring them if need be."""
+        ended = self.model.objects.restorable().filter(stop_reason=StopReason.IDLE)
+        return self.filter(Q(state__in=LIVE) | Q(pk__in=ended.values("pk")))
+
     def forgotten(self, age: timedelta) -> SandboxQuerySet:
-        """Ended ones whose record has been kept long enough."""
-        return self.filter(state=State.STOPPED, stopped_at__lt=timezone.now() - age)
+        """Ended ones whose record has been kept long enough and leads nowhere any more."""
+        led_on = Q(replaced_by__isnull=False) & ~Q(replaced_by__state=State.STOPPED)
+        return (
+            self.filter(state=State.STOPPED, stopped_at__lt=timezone.now() - age)
+            .exclude(led_on)
+            .exclude(pk__in=self.model.objects.restorable().values("pk"))
+        )
+
+    def unclaimed_files(self, age: timedelta) -> SandboxQuerySet:
+        """Restorable ones that nobody touched for so long that their files may go."""
+        return self.restorable().filter(state=State.STOPPED, stopped_at__lt=timezone.now() - age)

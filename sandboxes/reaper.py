@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from deployers.base import Deployer, Phase
 from deployers.errors import DeployerError
-from sandboxes import deployment, ending
+from sandboxes import actions, deployment, ending, heartbeat, workers
 from sandboxes.models import ImageBuild, Sandbox, Session
 from sandboxes.models.sandbox import lease_end
 from sandboxes.states import State, StateConflict, StopReason
@@ -27,6 +27,8 @@ ABANDONED = "its worker ended on the way"
 class Report:
     """What one pass found: names, by the question that found them."""
 
+    expired: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
@@ -34,27 +36,52 @@ class Report:
     errors: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.abandoned or self.lost or self.orphans or self.forgotten or self.errors)
+        return bool(self.forgotten or any(getattr(self, question) for question in QUESTIONS))
 
     def __str__(self) -> str:
-        return (
-            f"abandoned {len(self.abandoned)}, lost {len(self.lost)}, orphans {len(self.orphans)}, "
-            f"forgotten {self.forgotten}, errors {len(self.errors)}"
-        )
+        counts = [f"{question} {len(getattr(self, question))}" for question in QUESTIONS]
+        return ", ".join([*counts, f"forgotten {self.forgotten}"])
+
+
+QUESTIONS = ("expired", "idle", "abandoned", "lost", "orphans", "errors")
+"""The fields of a Report that are lists of names."""
+
+
+def _expire(dry_run: bool, report: Report) -> None:
+    """End what has outlived its lifetime."""
+    for sandbox in Sandbox.objects.expired():
+        report.expired.append(sandbox.name)
+        if not dry_run:
+            ending.stop_soon(
+                sandbox, reason=StopReason.EXPIRED, actor=ACTOR, detail="its lifetime is over"
+            )
+
+
+def _recycle(dry_run: bool, report: Report) -> None:
+    """End what nobody has called for its idle limit; with a session the next touch restores it."""
+    seconds = settings.PLATFORM.HEARTBEAT_TIMEOUT
+    limit = timedelta(seconds=seconds) if seconds else None
+    for sandbox in Sandbox.objects.idle(limit, grace=heartbeat.lag()):
+        report.idle.append(sandbox.name)
+        if not dry_run:
+            actions.recycle(sandbox, actor=ACTOR)
 
 
 def _take_over(dry_run: bool, report: Report) -> None:
     """Finish what a worker that died had begun."""
     with transaction.atomic():
-        rows = list(Sandbox.objects.abandoned().select_for_update(skip_locked=True))
+        rows = Sandbox.objects.abandoned()
         report.abandoned += [sandbox.name for sandbox in rows]
         if dry_run:
             return
         # Taken by this pass, so that another one leaves them alone meanwhile.
         taken = Sandbox.objects.filter(pk__in=[sandbox.pk for sandbox in rows])
-        taken.update(worker_until=lease_end())
+        taken.update(worker_until=lease_end(), worker=workers.current())
     for sandbox in rows:
-        _finish(sandbox)
+        try:
+            _finish(sandbox)
+        except StateConflict:
+            continue
 
 
 def _finish(sandbox: Sandbox) -> None:
@@ -81,10 +108,13 @@ def _compare(dry_run: bool, report: Report) -> None:
             deployer=deployment.current_name(),
         )
     )
+    began = timezone.now()
     seen = {observation.name: observation for observation in deployer.inspect_all()}
-    live = set(Sandbox.objects.exclude(state=State.STOPPED).values_list("name", flat=True))
+    # What was removed during the look may have been seen in it.
+    accounted = Sandbox.objects.exclude(state=State.STOPPED, stopped_at__lt=began)
+    known = set(accounted.values_list("name", flat=True))
 
-    for name in seen.keys() - live:
+    for name in seen.keys() - known:
         report.orphans.append(name)
         if not dry_run:
             _remove_orphan(deployer, name, report)
@@ -143,10 +173,39 @@ def _forget(dry_run: bool, report: Report) -> None:
     Session.objects.filter(sandboxes=None, last_active_at__lt=timezone.now() - age).delete()
 
 
+def _let_go_of_files(dry_run: bool, report: Report) -> None:
+    """Restore no more what nobody touched for RECYCLED_KEY_TTL seconds."""
+    seconds = settings.PLATFORM.RECYCLED_KEY_TTL
+    if seconds and not dry_run:
+        Sandbox.objects.unclaimed_files(timedelta(seconds=seconds)).update(
+            stop_reason=StopReason.EXPIRED
+        )
+
+
+def _sweep_files(dry_run: bool, report: Report) -> None:
+    """Delete the files of what has ended for good since it was kept for a restoring."""
+    kept = Sandbox.objects.restorable().values("pk")
+    left = Sandbox.objects.filter(state=State.STOPPED, owns_workspace=True).exclude(pk__in=kept)
+    for sandbox in [] if dry_run else left.exclude(workspace=""):
+        try:
+            ending.sweep_files(sandbox)
+        except OSError as error:
+            report.errors.append(f"{sandbox.name}: {error}")
+
+
 def reap(*, dry_run: bool = False) -> Report:
     """Run one pass and return what it found (and, unless dry_run, removed)."""
     report = Report()
-    for question in (_take_over, _compare, _close_builds, _forget):
+    for question in (
+        _expire,
+        _recycle,
+        _take_over,
+        _compare,
+        _close_builds,
+        _let_go_of_files,
+        _sweep_files,
+        _forget,
+    ):
         try:
             question(dry_run, report)
         except DeployerError as error:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Executor
+from typing import TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
-Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 async def in_thread(
-    ask: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ask: Callable[..., Result], *args: object, executor: Executor | None = None, **kwargs: object
 ) -> Result:
-    """Call ask in a thread; its connection goes back to the pool, or stays while it is fresh."""
+    """
+    Call ask in a thread; its connection goes back to the pool, or stays while it is fresh.
+
+    executor has threads of its own for what takes long; the event loop's are for queries.
+    """
 
     def run() -> Result:
         close_old_connections()
@@ -24,4 +28,4 @@ async def in_thread(
         finally:
             close_old_connections()
 
-    return await sync_to_async(run, thread_sensitive=False)()
+    return await sync_to_async(run, thread_sensitive=False, executor=executor)()

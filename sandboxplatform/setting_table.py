@@ -110,14 +110,16 @@ SETTINGS: tuple[Setting, ...] = (
         name="DEFAULT_SANDBOX_TYPE",
         default=["base"],
         parse=parsing.names,
-        meaning="type of a create that names none: one, a comma list or a JSON list (the first)",
+        meaning=(
+            "types that have a pool: one, a comma list or a JSON list; a create that names none "
+            "gets the first"
+        ),
     ),
     Setting(
         name="POOL_SIZE",
-        default=0,
+        default=1,
         parse=parsing.integer(0),
-        meaning="warm sandboxes held ready per type",
-        planned=True,
+        meaning="warm sandboxes held ready for each default type; the admin changes it at run time",
     ),
     Setting(
         name="AUTO_CLEANUP",
@@ -189,7 +191,6 @@ SETTINGS: tuple[Setting, ...] = (
         name="REDIS_PORT_KEY",
         default="_agent_runtime_container_occupied_ports",
         meaning="key prefix of port notes in Redis",
-        planned=True,
     ),
     Setting(
         name="REDIS_CONTAINER_POOL_KEY",
@@ -228,15 +229,16 @@ SETTINGS: tuple[Setting, ...] = (
         name="HEARTBEAT_TIMEOUT",
         default=300,
         parse=parsing.integer(0),
-        meaning="seconds after which an idle session's sandboxes are recycled",
-        planned=True,
+        meaning=(
+            "seconds without a call after which a session's sandboxes are recycled: removed, and "
+            "restored with their files by the next call; 0 keeps them"
+        ),
     ),
     Setting(
         name="HEARTBEAT_LOCK_TTL",
         default=120,
         parse=parsing.integer(1),
         meaning="seconds for which one process may hold a session while it recycles or restores it",
-        planned=True,
     ),
     Setting(
         name="WATCHER_SCAN_INTERVAL",
@@ -249,6 +251,12 @@ SETTINGS: tuple[Setting, ...] = (
         default=3600,
         parse=parsing.integer(0),
         meaning="seconds for which the records of ended sandboxes are kept; 0 keeps them",
+    ),
+    Setting(
+        name="RECYCLED_KEY_TTL",
+        default=604800,
+        parse=parsing.integer(0),
+        meaning="seconds for which the files of a recycled sandbox wait for a call; 0 keeps them",
     ),
     Setting(
         name="MAX_SANDBOX_INSTANCES",

@@ -119,27 +119,33 @@ else:
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if PLATFORM.REDIS_ENABLED:
-    CACHES = {
-        "default": {
-            "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": f"redis://{PLATFORM.REDIS_SERVER}:{PLATFORM.REDIS_PORT}/{PLATFORM.REDIS_DB}",
-            "KEY_PREFIX": PLATFORM.REDIS_CONTAINER_POOL_KEY,
-            "OPTIONS": {
-                "SOCKET_CONNECT_TIMEOUT": 0.5,
-                "SOCKET_TIMEOUT": 0.5,
-                # The database can answer whatever the cache holds, so its absence is a warning.
-                "IGNORE_EXCEPTIONS": True,
-                "LOG_IGNORED_EXCEPTIONS": True,
-                "CONNECTION_POOL_KWARGS": {
-                    "username": PLATFORM.REDIS_USER or None,
-                    "password": PLATFORM.REDIS_PASSWORD or None,
-                },
+
+def _cache(name: str, redis_prefix: str) -> dict[str, object]:
+    """Return a cache of this process or, with Redis, of all workers."""
+    if not PLATFORM.REDIS_ENABLED:
+        return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": name}
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": f"redis://{PLATFORM.REDIS_SERVER}:{PLATFORM.REDIS_PORT}/{PLATFORM.REDIS_DB}",
+        "KEY_PREFIX": redis_prefix,
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": 0.5,
+            "SOCKET_TIMEOUT": 0.5,
+            # The database can answer whatever the cache holds, so its absence is a warning.
+            "IGNORE_EXCEPTIONS": True,
+            "LOG_IGNORED_EXCEPTIONS": True,
+            "CONNECTION_POOL_KWARGS": {
+                "username": PLATFORM.REDIS_USER or None,
+                "password": PLATFORM.REDIS_PASSWORD or None,
             },
-        }
+        },
     }
-else:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+
+CACHES = {
+    "default": _cache("default", PLATFORM.REDIS_CONTAINER_POOL_KEY),
+    "ports": _cache("ports", PLATFORM.REDIS_PORT_KEY),
+}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from sandboxes import registry
+from sandboxes import behind, registry
 from sandboxes.models import ImageBuild, Sandbox, SandboxType
 from sandboxes.models.image_build import BUILD_LEASE, OPEN_BUILDS, BuildState
 from sandboxes.models.sandbox import lease_end
 from sandboxes.states import ENDED, UNFINISHED, State, StopReason
 from sandboxes.tokens import Caller
+
+
+def let_work_behind_end():
+    """Return when what goes on behind an answer in this process has ended."""
+    # As many as there are threads, so that each has done what it was given before.
+    waiters = threading.Barrier(behind.THREADS)
+    for task in [behind._threads.submit(waiters.wait, 30) for _ in range(behind.THREADS)]:
+        task.result(30)
 
 
 def make_user(name="alice", **fields):

@@ -36,6 +36,8 @@ class Server:
         self.settings = {
             "PORT": str(self.port),
             "BEARER_TOKEN": TOKEN,
+            # Pools are filled where a test is about them.
+            "POOL_SIZE": "0",
             "DATA_DIR": str(folder / "data"),
             "DEFAULT_MOUNT_DIR": str(folder / "workspaces"),
             **settings,

@@ -21,6 +21,8 @@ _lines = {
     "DEFAULT_MOUNT_DIR": str(_folder / "workspaces"),
     "CONTAINER_DEPLOYMENT": "fake",
     "BEARER_TOKEN": "test-token",
+    # Pools are filled where a test is about them.
+    "POOL_SIZE": "0",
     "DATABASE_URL": os.environ.get("TEST_DATABASE_URL", ""),
 }
 _file.write_text("".join(f"{name}={value}\n" for name, value in _lines.items()))

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from sandboxes import workers
 from sandboxes.models.event import Event
 from sandboxes.querysets import SandboxQuerySet
 from sandboxes.signals import sandbox_moved
@@ -74,15 +75,46 @@ class Sandbox(models.Model):
     owns_workspace = models.BooleanField(default=True)
     """Is the workspace folder ours, to be deleted with the sandbox?"""
 
+    recipe = models.CharField(max_length=64, blank=True, db_index=True)
+    """What its type and the settings said when it was made, as a digest: see recipe.py."""
+
+    image_id = models.CharField(max_length=128, blank=True)
+    """The engine's id of its image, noted for warm ones: a tag may move on."""
+
+    can_bind = models.BooleanField(default=False)
+    """Can its guest be given an environment after it was started?"""
+
+    frozen = models.BooleanField(default=False)
+    """Are its processes paused while it is warm?"""
+
     environment = models.JSONField(default=dict, blank=True)
+    labels = models.JSONField(default=dict, blank=True)
     meta = models.JSONField(default=dict, blank=True)
+    timeline = models.JSONField(default=dict, blank=True)
+    """How it came up: see timeline.py."""
+
     timeout_seconds = models.PositiveIntegerField(default=60)
+    idle_limit = models.DurationField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    restores = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="restorations"
+    )
+    """The ended one whose caller this one is to serve instead."""
+
+    replaced_by = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="replaces"
+    )
+    """The one that its callers are led to now."""
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     claimed_at = models.DateTimeField(null=True, blank=True)
+    first_used_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=64, blank=True)
+    """The process that is at a step now: see workers.py."""
+
     worker_until = models.DateTimeField(null=True, blank=True)
 
     objects = SandboxQuerySet.as_manager()
@@ -101,6 +133,16 @@ class Sandbox(models.Model):
                 fields=["owner", "state"],
                 condition=~Q(state=State.STOPPED),
                 name="sandbox_live_idx",
+            ),
+            models.Index(
+                fields=["sandbox_type", "recipe"],
+                condition=Q(state=State.WARM),
+                name="sandbox_warm_idx",
+            ),
+            models.Index(
+                fields=["expires_at"],
+                condition=Q(expires_at__isnull=False),
+                name="sandbox_expiring_idx",
             ),
         ]
         constraints = [
@@ -138,6 +180,18 @@ class Sandbox(models.Model):
                 ),
                 name="sandbox_unfinished_has_lease",
             ),
+            models.CheckConstraint(
+                condition=Q(frozen=False) | Q(state=State.WARM), name="sandbox_frozen_is_warm"
+            ),
+            models.CheckConstraint(
+                condition=Q(replaced_by__isnull=True) | Q(state__in=sorted(ENDED)),
+                name="sandbox_replaced_has_ended",
+            ),
+            models.UniqueConstraint(
+                fields=["restores"],
+                condition=~Q(state__in=sorted(ENDED)),
+                name="sandbox_restored_once",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -158,6 +212,22 @@ class Sandbox(models.Model):
         """What opens this sandbox's desktop and nothing else (runtime_token on the wire)."""
         return salted_hmac("sandboxes.desktop", self.name, algorithm="sha256").hexdigest()[:32]
 
+    @property
+    def can_be_restored(self) -> bool:
+        """
+        Has it ended in a way that its caller need not notice: the next touch continues it.
+
+        It was recycled because its session was idle; or it died after it was lent and before
+        it was used. Its workspace and environment are kept until then.
+        """
+        if self.state not in ENDED or self.replaced_by_id or self.owner_id is None:
+            return False
+        if self.stop_reason == StopReason.IDLE:
+            return self.session_id is not None
+        return (
+            self.stop_reason == StopReason.LOST and bool(self.claimed_at) and not self.first_used_at
+        )
+
     def move_to(self, new_state: State, *, actor: str, **fields: object) -> None:
         """
         Move to new_state, saving fields with it and writing an Event.
@@ -173,8 +243,11 @@ class Sandbox(models.Model):
             "state": new_state,
             "updated_at": now,
             "worker_until": lease_end() if new_state in UNFINISHED else None,
+            "worker": workers.current() if new_state in UNFINISHED else "",
             **fields,
         }
+        if new_state != State.WARM:
+            changed["frozen"] = False
         with transaction.atomic():
             guarded = Sandbox.objects.filter(pk=self.pk, state=old_state)
             if guarded.update(**changed) != 1:

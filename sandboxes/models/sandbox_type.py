@@ -49,6 +49,15 @@ class SandboxType(models.Model):
     timeout_seconds = models.PositiveIntegerField(
         null=True, blank=True, help_text="For one tool call. Empty: RUNTIME_SANDBOX_TIMEOUT."
     )
+    lifetime_seconds = models.PositiveIntegerField(
+        null=True, blank=True, help_text="After which a lent one ends, used or not. Empty: never."
+    )
+    idle_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Without a call after which a lent one ends. Empty: HEARTBEAT_TIMEOUT, which "
+        "counts for sandboxes of a session only.",
+    )
     security_level = models.CharField(
         max_length=6, choices=SecurityLevel, default=SecurityLevel.MEDIUM
     )
@@ -76,10 +85,25 @@ class SandboxType(models.Model):
                 condition=Q(timeout_seconds__isnull=True) | Q(timeout_seconds__gte=1),
                 name="type_timeout_positive",
             ),
+            models.CheckConstraint(
+                condition=Q(lifetime_seconds__isnull=True) | Q(lifetime_seconds__gte=1),
+                name="type_lifetime_positive",
+            ),
+            models.CheckConstraint(
+                condition=Q(idle_seconds__isnull=True) | Q(idle_seconds__gte=1),
+                name="type_idle_positive",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def ceiling(self) -> int | None:
+        """How many sandboxes of it there may be at most, as its pool says; None: no limit."""
+        # The pool's model stands in a package above this one, which adds the relation.
+        pool = getattr(self, "pool", None)
+        return pool.ceiling if pool is not None else None
 
     def clean(self) -> None:
         errors = {}

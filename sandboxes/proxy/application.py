@@ -7,9 +7,10 @@ calls a view. Memory stays constant: each side is read only as fast as the other
 
 from __future__ import annotations
 
+import time
 from urllib.parse import quote, unquote
 
-from sandboxes import directory, tokens
+from sandboxes import directory, guests, heartbeat, tokens
 from sandboxes.proxy.answers import Answer, Receive, Scope, Send, refuse
 from sandboxes.proxy.headers import header
 from sandboxes.proxy.http import serve_http
@@ -49,6 +50,11 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         identity, path = _target(scope)
         place = await directory.find(await _caller(scope), identity)
-        await serve(place, path, scope, receive, send)
+        if not place.used:
+            place = await guests.first_used(place)
+        begun = time.monotonic()
+        async with heartbeat.during(place):
+            await serve(place, path, scope, receive, send)
+        await heartbeat.note_use(place, time.monotonic() - begun)
     except (Answer, Refusal) as answer:
         await refuse(scope, receive, send, answer.status, str(answer))

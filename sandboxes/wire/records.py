@@ -13,6 +13,8 @@ _STATES = {
     State.STARTING: "warm",
     State.WARM: "warm",
     State.RUNNING: "running",
+    State.HALTING: "running",
+    State.RESUMING: "running",
     State.HALTED: "running",
     State.STOPPING: "released",
     State.STOPPED: "released",
@@ -26,6 +28,10 @@ def _seconds(moment: datetime | None) -> float | None:
 
 def wire_state(sandbox: Sandbox) -> str:
     """Return the wire's word, which is derived from our state and stop reason."""
+    if sandbox.replaced_by_id:
+        return "replaced"
+    if sandbox.stop_reason == StopReason.IDLE and sandbox.can_be_restored:
+        return "recycled"
     if sandbox.stop_reason in _ERRORS:
         return "error"
     return _STATES[State(sandbox.state)]
@@ -35,6 +41,8 @@ def record(sandbox: Sandbox) -> dict[str, object]:
     """Return the get_info record; times are unix seconds."""
     port = urlsplit(sandbox.url).port if sandbox.url.startswith("http:") else None
     session = sandbox.session
+    was_idle = sandbox.stop_reason == StopReason.IDLE
+    ended_at = _seconds(sandbox.stopped_at)
     last_active = session.last_active_at if session else sandbox.last_used_at
     return {
         "session_id": sandbox.key,
@@ -52,9 +60,9 @@ def record(sandbox: Sandbox) -> dict[str, object]:
         "state": wire_state(sandbox),
         "session_ctx_id": session.key if session else None,
         "last_active_at": _seconds(last_active),
-        "recycled_at": None,
-        "released_at": _seconds(sandbox.stopped_at),
+        "recycled_at": ended_at if was_idle else None,
+        "released_at": None if was_idle else ended_at,
         "updated_at": _seconds(sandbox.updated_at),
-        "recycle_reason": None,
-        "redirect_to": None,
+        "recycle_reason": sandbox.detail if was_idle else None,
+        "redirect_to": sandbox.replaced_by.name if sandbox.replaced_by else None,
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 from django.http import HttpRequest, HttpResponse
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from sandboxes import directory, guests
+from sandboxes import directory, guests, heartbeat
 from sandboxes.directory import Place
 from sandboxes.refusals import Ended, NotReachable, Refused, TooSlow
 from sandboxes.wire import serializers
@@ -68,11 +69,21 @@ def tool_error(text: str) -> dict[str, object]:
 
 
 async def _call(place: Place, method: str, path: str, **options: object) -> bytes:
-    """Call the guest; raise GuestRefused, TooSlow, or why nobody answers there."""
+    """
+    Call the guest; raise GuestRefused, TooSlow, or why nobody answers there.
+
+    One that died before it was ever used has another in its place, and the caller need not know.
+    """
     try:
         code, body = await guests.call(place, method, path, **options)
     except guests.Unreachable as error:
-        raise await guests.why_unreachable(place) from error
+        if place.used:
+            raise await guests.why_unreachable(place) from error
+        place = await directory.replacement(place)
+        try:
+            code, body = await guests.call(place, method, path, **options)
+        except guests.Unreachable as again:
+            raise await guests.why_unreachable(place) from again
     if code >= 400:
         raise GuestRefused(code, _detail_of(body))
     return body
@@ -82,6 +93,8 @@ class GuestView(RpcView):
     """An RPC route answered by the sandbox's guest. Subclasses ask()."""
 
     view_is_async = True
+    is_use = False
+    """Does it leave something behind in the sandbox?"""
 
     async def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         """Do what DRF's dispatch does, without leaving the event loop where nothing blocks."""
@@ -94,8 +107,13 @@ class GuestView(RpcView):
                 self.http_method_not_allowed(drf_request)
             fields = self.validated(drf_request)
             place = await directory.find(drf_request.user, fields.pop("identity"))
+            begun = time.monotonic()
+            async with heartbeat.during(place):
+                data = await self.ask(place, **fields)
+            if self.is_use:
+                await heartbeat.note_use(place, time.monotonic() - begun)
             return HttpResponse(
-                b'{"data":' + await self.ask(place, **fields) + b"}",
+                b'{"data":' + data + b"}",
                 content_type="application/json",
                 headers={name: value for name, value in self.headers.items() if name != "Allow"},
             )
@@ -148,6 +166,7 @@ class CallTool(GuestView):
     """Run a tool. One that failed is a result with isError, not an error of the route."""
 
     body = serializers.CallTool
+    is_use = True
 
     async def ask(
         self, place: Place, tool_name: str, arguments: dict[str, object] | None = None
@@ -174,6 +193,7 @@ class AddMcpServers(GuestView):
     """Start MCP servers in the sandbox, or connect it to them."""
 
     body = serializers.AddMcpServers
+    is_use = True
 
     async def ask(
         self, place: Place, server_configs: dict[str, object], overwrite: bool = False

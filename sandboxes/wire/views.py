@@ -66,7 +66,7 @@ class CreateFromPool(Slow):
             sandbox = actions.create(
                 request.user,
                 type_name=fields.get("sandbox_type"),
-                session_key=meta.get("session_ctx_id") or "",
+                session_key=meta.get("session_ctx_id"),
                 meta=meta,
                 environment=fields.get("environment"),
                 mount_dir=fields.get("mount_dir"),
@@ -78,7 +78,7 @@ class CreateFromPool(Slow):
 
 
 class Create(CreateFromPool):
-    """Make a new sandbox with its own environment."""
+    """Lend a sandbox with the caller's own environment, warm where that can be bound to it."""
 
     body = serializers.Create
 
@@ -137,16 +137,17 @@ class GetSessionMapping(RpcView):
     body = serializers.SessionKey
 
     def answer(self, request: Request, session_ctx_id: str) -> list[str]:
-        found = Sandbox.objects.owned_by(request.user).live().filter(session__key=session_ctx_id)
+        found = Sandbox.objects.owned_by(request.user).of_sessions()
+        found = found.filter(session__key=session_ctx_id)
         return list(found.order_by("pk").values_list("name", flat=True))
 
 
 class ListSessionKeys(RpcView):
-    """Keys of the caller's sessions that have sandboxes."""
+    """Keys of the caller's sessions that have sandboxes, recycled ones included."""
 
     def answer(self, request: Request) -> list[str]:
-        live = Sandbox.objects.owned_by(request.user).live()
-        keys = Session.objects.filter(sandboxes__in=live).distinct().order_by("key")
+        there = Sandbox.objects.owned_by(request.user).of_sessions()
+        keys = Session.objects.filter(sandboxes__in=there).distinct().order_by("key")
         return list(keys.values_list("key", flat=True))
 
 

@@ -72,6 +72,17 @@ def small_ceiling():
     return lambda: Pool.objects.create(sandbox_type=kind, target=3, ceiling=2)
 
 
+def second_restoring():
+    old = make_sandbox(State.STOPPED)
+    make_sandbox(State.STARTING, restores=old)
+    return lambda: make_sandbox(State.STARTING, restores=old)
+
+
+def broken_pool():
+    kind = make_type()
+    return lambda: Pool.objects.create(sandbox_type=kind, failures=1)
+
+
 BREAKS = {
     "build_state_known": lambda: update_build(BuildState.FAILED, state="lost"),
     "build_one_open_per_type": second_build,
@@ -79,6 +90,7 @@ BREAKS = {
     "build_finished_has_time": lambda: update_build(BuildState.FAILED, finished_at=None),
     "build_building_has_lease": lambda: update_build(worker_until=None),
     "pool_target_within_ceiling": small_ceiling,
+    "pool_failure_has_error": broken_pool,
     "installation_only_one": second_installation,
     "installation_is_the_one": lambda: lambda: Installation.objects.create(only=False),
     "port_leased_once": second_lease,
@@ -92,6 +104,11 @@ BREAKS = {
     "type_security_level_known": lambda: update_type(security_level="none"),
     "type_network_known": lambda: update_type(network="all"),
     "type_timeout_positive": lambda: update_type(timeout_seconds=0),
+    "type_lifetime_positive": lambda: update_type(lifetime_seconds=0),
+    "type_idle_positive": lambda: update_type(idle_seconds=0),
+    "sandbox_frozen_is_warm": lambda: update_sandbox(frozen=True),
+    "sandbox_replaced_has_ended": lambda: update_sandbox(replaced_by=make_sandbox()),
+    "sandbox_restored_once": second_restoring,
     "sandbox_state_known": lambda: update_sandbox(state="asleep"),
     "sandbox_running_has_owner": lambda: update_sandbox(owner=None),
     "sandbox_warm_has_no_owner": lambda: update_sandbox(State.WARM, owner=make_user()),

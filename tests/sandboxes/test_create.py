@@ -11,10 +11,12 @@ import pytest
 from django.utils import timezone
 
 from deployers.errors import PortTaken, Rejected, Unavailable
-from sandboxes import actions, ending, lifecycle, reaper, registry
+from sandboxes import actions, lifecycle, reaper, registry
+from sandboxes.actions import halting
 from sandboxes.models import Event, PortLease, Sandbox, SandboxType, Session
 from sandboxes.refusals import CapReached, NotRunning, Refused, Unknown
 from sandboxes.states import State, StopReason
+from tests.factories import let_work_behind_end
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,14 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def release(caller, sandbox):
     """Release it and wait until what goes on behind the answer has ended."""
     actions.release(caller, sandbox.name)
-    removal_has_ended()
-
-
-def removal_has_ended():
-    # As many as there are threads, so that each has done what it was given before.
-    waiters = threading.Barrier(ending.REMOVAL_THREADS)
-    for task in [ending._removals.submit(waiters.wait, 30) for _ in range(ending.REMOVAL_THREADS)]:
-        task.result(30)
+    let_work_behind_end()
 
 
 def nothing_is_left(fake):
@@ -329,7 +324,7 @@ def test_a_release_answers_before_the_removal_has_ended(fake, alice):
     actions.release(alice, sandbox.name)
     assert Sandbox.objects.get().state == State.STOPPING
     assert actions.status(alice, sandbox.name) is None
-    removal_has_ended()
+    let_work_behind_end()
     assert Sandbox.objects.get().state == State.STOPPED
 
 
@@ -390,14 +385,14 @@ def test_a_call_that_breaks_while_its_sandbox_is_halted_costs_no_files(fake, ali
 
 def test_two_requests_on_one_sandbox_are_told_from_each_other(fake, alice, monkeypatch):
     sandbox = actions.create(alice)
-    find = actions.find
+    find_live = actions.find_live
 
     def moved_meanwhile(caller, identity):
-        found = find(caller, identity)
+        found = find_live(caller, identity)
         Sandbox.objects.get().move_to(State.HALTING, actor="another", url="")
         return found
 
-    monkeypatch.setattr(actions, "find", moved_meanwhile)
+    monkeypatch.setattr(halting, "find_live", moved_meanwhile)
     with pytest.raises(NotRunning, match="Another request"):
         actions.halt(alice, sandbox.name)
 

@@ -72,10 +72,10 @@ def test_an_unknown_name_in_the_dotenv_file_is_warned_about(tmp_path):
         ("DEFAULT_SANDBOX_TYPE", ",", "at least one"),
         ("WATCHER_SCAN_INTERVAL", "-1", "0 or more"),
         ("LOG_FORMAT", "xml", "text, json"),
-        ("POOL_SIZE", "3", "not available yet"),
+        ("POOL_SIZE", "-1", "0 or more"),
         ("FILE_SYSTEM", "oss", "not available yet"),
         ("FC_ACCOUNT_ID", "1", "not available yet"),
-        ("HEARTBEAT_TIMEOUT", "60", "not available yet"),
+        ("HEARTBEAT_TIMEOUT", "soon", "a whole number"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_name_value_and_form(

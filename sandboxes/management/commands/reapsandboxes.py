@@ -32,7 +32,7 @@ class Command(BaseCommand):
         if options["once"] or options["dry_run"]:
             report = reaper.reap(dry_run=options["dry_run"])
             self.stdout.write(str(report))
-            for question in ("abandoned", "lost", "orphans", "errors"):
+            for question in reaper.QUESTIONS:
                 for name in getattr(report, question):
                     self.stdout.write(f"  {question}: {name}")
             return

@@ -1,4 +1,4 @@
-"""Start the sandbox server: the web workers and the reaper beside them."""
+"""Start the sandbox server: the web workers, the keeper and the reaper beside them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import connections
 
 from deployers.errors import DeployerError
+from pools import maintaining, seeding
 from sandboxes import actions, deployment, loop, pulling, reaper, registry
 from sandboxes.migrating import DatabaseNotReady, ensure_migrated
 from sandboxes.models import Installation, Sandbox
@@ -31,6 +32,9 @@ logger = logging.getLogger("sandboxplatform")
 
 ADMIN_NAME = "admin"
 CLOSING_ROUNDS = 3
+KEEPER_SECONDS = 1.0
+"""Between two looks at the pools, where no claim and no engine wakes the keeper sooner."""
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -158,6 +162,7 @@ class Command(BaseCommand):
         except DatabaseNotReady as error:
             raise fail(error) from error
         registry.sync()
+        seeding.sync()
         Installation.current_id()
 
     @staticmethod
@@ -215,6 +220,7 @@ class Command(BaseCommand):
         connections.close_all()
         deployment.forget()
         processes = {"web": web.WebServer(application, listener).run}
+        processes["keeper"] = self._keep
         if platform.WATCHER_SCAN_INTERVAL:
             processes["reaper"] = self._reap
         patience = platform.SHUTDOWN_TIMEOUT + 2 * web.EXTRA_SECONDS
@@ -235,8 +241,14 @@ class Command(BaseCommand):
         loop.run_every(reaper.reap, seconds=settings.PLATFORM.WATCHER_SCAN_INTERVAL)
 
     @staticmethod
+    def _keep() -> None:
+        maintaining.maintain(seconds=KEEPER_SECONDS)
+
+    @staticmethod
     def _remove_all() -> None:
         """Remove every sandbox of this installation; what resists is left to the next start."""
+        for sandbox in Sandbox.objects.restorable():
+            actions.forget_files(sandbox, reason=StopReason.CLEANUP)
         for _ in range(CLOSING_ROUNDS):
             left = list(Sandbox.objects.exclude(state=State.STOPPED))
             if not left:

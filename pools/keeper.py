@@ -1,0 +1,249 @@
+"""
+One pass that brings every pool to what is wished for; several at once do no harm.
+
+It decides under a lock on the pool's row: how many are warm, how many are coming, how many
+are missing. The missing are written as rows in the same transaction and started behind it, so
+that no second keeper starts them again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import close_old_connections, connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from deployers.errors import DeployerError
+from pools.models import Pool
+from sandboxes import deployment, ending, lifecycle
+from sandboxes.actions.creating import draft
+from sandboxes.actions.inserting import room_left
+from sandboxes.models import Event, Sandbox, SandboxType
+from sandboxes.recipe import recipe_of
+from sandboxes.states import State, StateConflict, StopReason
+
+logger = logging.getLogger(__name__)
+
+ACTOR = "keeper"
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=60)
+
+
+@dataclass
+class Report:
+    """What one pass did, as names of sandboxes and pools."""
+
+    started: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+    surplus: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.started or self.outdated or self.surplus or self.frozen or self.errors)
+
+    def __str__(self) -> str:
+        counts = (f"{name} {len(names)}" for name, names in vars(self).items())
+        return ", ".join(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one pool needs now."""
+
+    start: list[Sandbox]
+    end: list[tuple[Sandbox, StopReason]]
+
+
+class Keeper:
+    """Passes over all pools, with the threads that start what they find missing."""
+
+    def __init__(self) -> None:
+        # lifecycle.start bounds what runs at once; these only have to be enough for it.
+        self._threads = ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="keeper")
+        self._futures: set[Future[None]] = set()
+
+    def keep(self) -> Report:
+        """Run one pass; what it starts goes on behind it."""
+        report = Report()
+        for pool in Pool.objects.select_related("sandbox_type").filter(sandbox_type__enabled=True):
+            try:
+                plan = self._plan(pool.pk)
+            except DeployerError as error:
+                report.errors.append(f"{pool.sandbox_type}: {error}")
+                _note_failure(pool.pk, error)
+                continue
+            self._carry_out(pool, plan, report)
+        for name in _end_what_no_pool_wants():
+            report.surplus.append(name)
+        return report
+
+    def wait(self) -> None:
+        """Wait for everything that passes have started."""
+        wait(self._futures)
+
+    def close(self) -> None:
+        """Let what is being started finish, and begin no more."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _plan(self, pk: int) -> Plan:
+        image_id = self._image_id(pk)
+        with transaction.atomic():
+            pool = (
+                Pool.objects.select_for_update(skip_locked=True, of=("self",))
+                .select_related("sandbox_type")
+                .filter(pk=pk)
+                .first()
+            )
+            if pool is None:
+                return Plan([], [])  # another keeper is at it
+            return _plan(pool, image_id)
+
+    @staticmethod
+    def _image_id(pk: int) -> str:
+        """Ask the engine where the type's image points now; "" where there are no images."""
+        kind = SandboxType.objects.get(pool=pk)
+        deployer = deployment.current()
+        if not deployer.supports_images:
+            return ""
+        return deployer.find_image(draft(kind).image) or ""
+
+    def _carry_out(self, pool: Pool, plan: Plan, report: Report) -> None:
+        for sandbox, reason in plan.end:
+            names = report.outdated if reason == StopReason.OUTDATED else report.surplus
+            names.append(sandbox.name)
+            ending.stop_soon(sandbox, reason=reason, actor=ACTOR)
+        for sandbox in plan.start:
+            report.started.append(sandbox.name)
+            self._submit(_start, sandbox, pool.pk)
+        report.frozen += _freeze(pool)
+
+    def _submit(self, work: object, *args: object) -> None:
+        future = self._threads.submit(_in_own_connection, work, args)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+
+
+def _in_own_connection(work: object, args: tuple[object, ...]) -> None:
+    close_old_connections()
+    try:
+        work(*args)
+    except Exception:
+        # The outermost frame of its thread; the row tells the reaper what is left.
+        logger.exception("The keeper failed")
+    finally:
+        connection.close()
+
+
+def _plan(pool: Pool, image_id: str) -> Plan:
+    """Count and decide; inside of the transaction that holds the pool's row."""
+    kind = pool.sandbox_type
+    recipe = recipe_of(kind, deployer=deployment.current_name())
+    warm = list(Sandbox.objects.warm(kind).order_by("pk"))
+    current = [one for one in warm if one.recipe == recipe and image_id in ("", one.image_id)]
+    outdated = [one for one in warm if one not in current]
+    coming = Sandbox.objects.coming(kind).count()
+    may_start = not pool.paused and (pool.retry_at is None or pool.retry_at <= timezone.now())
+    missing = max(0, pool.target - len(current) - coming) if may_start else 0
+
+    spare = max(0, len(warm) - pool.target)
+    # New ones are warm before old ones go, and old ones go before new ones that are too many.
+    going = [(one, StopReason.OUTDATED) for one in outdated[:spare]]
+    going += [(one, StopReason.SURPLUS) for one in current[: max(0, len(current) - pool.target)]]
+
+    room = room_left(kind) if missing else 0
+    if missing and room < 1 and outdated and not going:
+        # A ceiling or cap leaves no room for both; the next pass fills the place.
+        going = [(outdated[0], StopReason.OUTDATED)]
+    begun = [_insert(kind, image_id) for _ in range(int(min(missing, room)))]
+    return Plan(begun, going)
+
+
+def _insert(kind: SandboxType, image_id: str) -> Sandbox:
+    sandbox = draft(kind)
+    sandbox.image_id = image_id
+    lifecycle.validate(sandbox)
+    sandbox.save(force_insert=True)
+    Event.objects.create(sandbox=sandbox, new_state=State.PENDING, actor=ACTOR)
+    return sandbox
+
+
+def _start(sandbox: Sandbox, pool_pk: int) -> None:
+    # Renewed: it may have waited for a thread.
+    deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
+    try:
+        lifecycle.start(sandbox, actor=ACTOR, deadline=deadline)
+    except lifecycle.StartFailed as failed:
+        _note_failure(pool_pk, failed)
+    except StateConflict:
+        return  # it was ended meanwhile
+    else:
+        Pool.objects.filter(pk=pool_pk, failures__gt=0).update(
+            failures=0, retry_at=None, last_error=""
+        )
+
+
+def _note_failure(pool_pk: int, error: Exception) -> None:
+    """Let the pool rest, longer after each failure, and say why."""
+    pool = Pool.objects.get(pk=pool_pk)
+    if pool.retry_at and pool.retry_at > timezone.now():
+        return  # several that began together failed together
+    pause = min(FIRST_PAUSE * 2 ** min(pool.failures, 10), LONGEST_PAUSE)
+    Pool.objects.filter(pk=pool_pk).update(
+        failures=F("failures") + 1, retry_at=timezone.now() + pause, last_error=str(error)
+    )
+    logger.warning(
+        "The pool of %s rests for %.0f s: %s", pool.sandbox_type, pause.total_seconds(), error
+    )
+
+
+def _freeze(pool: Pool) -> list[str]:
+    """Pause warm ones where the pool wishes it, and resume them where it does so no more."""
+    names = []
+    for sandbox in Sandbox.objects.warm(pool.sandbox_type).filter(frozen=not pool.freeze):
+        deployer = deployment.of(sandbox)
+        if not deployer.supports_pause:
+            break
+        try:
+            if _freeze_one(sandbox, deployer, frozen=pool.freeze):
+                names.append(sandbox.name)
+        except DeployerError as error:
+            logger.warning("%s: %s", sandbox.name, error)
+    return names
+
+
+def _freeze_one(sandbox: Sandbox, deployer: object, *, frozen: bool) -> bool:
+    """
+    Freeze or resume one, unless it is lent meanwhile; return whether that was done.
+
+    The row says frozen before it is and until it is no more: whoever lends it resumes it.
+    """
+    warm = Sandbox.objects.filter(pk=sandbox.pk, state=State.WARM)
+    if frozen:
+        if not warm.update(frozen=True):
+            return False
+        deployer.pause(sandbox.name)
+        if not warm.filter(frozen=True).exists():
+            # Lent between the two: its borrower may have resumed it before it was paused.
+            deployer.unpause(sandbox.name)
+            return False
+        return True
+    deployer.unpause(sandbox.name)
+    return bool(warm.update(frozen=False))
+
+
+def _end_what_no_pool_wants() -> Iterable[str]:
+    """End warm sandboxes of types whose pool is gone or that are enabled no more."""
+    left = Sandbox.objects.filter(state=State.WARM).exclude(
+        sandbox_type__in=SandboxType.objects.filter(enabled=True, pool__isnull=False)
+    )
+    for sandbox in left:
+        ending.stop_soon(sandbox, reason=StopReason.SURPLUS, actor=ACTOR)
+        yield sandbox.name

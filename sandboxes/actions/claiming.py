@@ -1,0 +1,158 @@
+"""Lend warm sandboxes: rows chosen and written in one transaction, then one call to each guest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+from django.utils import timezone
+
+from deployers.errors import DeployerError
+from sandboxes import behind, binding, deployment, ending, timeline, wakeup
+from sandboxes.actions.inserting import end_of_life, touch_session
+from sandboxes.actions.wishes import Wish
+from sandboxes.models import Sandbox, SandboxType
+from sandboxes.recipe import recipe_of
+from sandboxes.refusals import Refused
+from sandboxes.states import State, StopReason
+from sandboxes.timeline import Stopwatch
+from sandboxes.tokens import Caller
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 15.0
+"""Seconds for which a sandbox that the pool has begun to make is waited for."""
+
+LOOK_EVERY = 0.01
+
+
+def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[Sandbox]:
+    """
+    Lend up to so many warm sandboxes, each bound to the wish and seen to answer.
+
+    One that turns out to be dead is given up, and another takes its place. Raise Refused for
+    what a guest will not be given.
+    """
+    lent: list[Sandbox] = []
+    while len(lent) < count:
+        watch_from = time.monotonic()
+        chosen = _choose(caller, kind, wish, count - len(lent))
+        if not chosen:
+            break
+        wakeup.ring()
+        for sandbox, was_frozen in chosen:
+            timeline.say_warm(sandbox.timeline)
+            timeline.note(sandbox.timeline, "claimed", time.monotonic() - watch_from)
+            if _make_own(sandbox, wish, was_frozen=was_frozen, actor=caller.actor):
+                lent.append(sandbox)
+    for sandbox in lent:
+        behind.submit(_save_timeline, sandbox)
+    return lent
+
+
+def claim_next(caller: Caller, kind: SandboxType, wish: Wish, *, deadline: float) -> Sandbox | None:
+    """
+    Wait for the next warm sandbox and lend it, where one is expected sooner than a new one.
+
+    That is as long as the pool is making one that nobody before waits for: it began earlier
+    than a new one could.
+    """
+    patience = min(deadline, time.monotonic() + PATIENCE)
+    with _waiting_for(kind) as place:
+        while time.monotonic() < patience:
+            begun = Sandbox.objects.coming(kind).filter(state=State.STARTING).count()
+            if begun <= place():
+                return None
+            time.sleep(LOOK_EVERY)
+            if lent := claim(caller, kind, wish, 1):
+                return lent[0]
+    return None
+
+
+def _choose(
+    caller: Caller, kind: SandboxType, wish: Wish, count: int
+) -> list[tuple[Sandbox, bool]]:
+    """Write so many warm rows, or fewer, to the caller; return each, and whether it was frozen."""
+    able = {"can_bind": True} if wish.environment else {}
+    if not Sandbox.objects.warm(kind).filter(**able).exists():
+        return []
+    now = timezone.now()
+    with transaction.atomic():
+        recipe = recipe_of(kind, deployer=deployment.current_name())
+        found = Sandbox.objects.best_warm(kind, recipe).filter(**able)
+        rows = list(found.select_related("sandbox_type")[:count])
+        if not rows:
+            return []
+        frozen = [row.frozen for row in rows]
+        session = touch_session(caller.user_id, wish.session_key)
+        for row in rows:
+            row.move_to(
+                State.RUNNING,
+                actor=caller.actor,
+                owner_id=caller.user_id,
+                session_id=session.pk if session else None,
+                environment=dict(wish.environment),
+                labels=dict(wish.labels),
+                meta=dict(wish.meta),
+                claimed_at=now,
+                last_used_at=now,
+                expires_at=end_of_life(kind, wish.lifetime),
+                idle_limit=wish.idle_limit_for(kind),
+            )
+    return list(zip(rows, frozen, strict=True))
+
+
+def _make_own(sandbox: Sandbox, wish: Wish, *, was_frozen: bool, actor: str) -> bool:
+    """Give a claimed one what the wish has; return False for one that is dead, and given up."""
+    watch = Stopwatch(sandbox.timeline)
+    try:
+        if was_frozen:
+            deployment.of(sandbox).unpause(sandbox.name)
+            watch.note("resumed")
+        if sandbox.can_bind:
+            binding.bind(sandbox.url, sandbox.guest_secret, wish.environment, wish.files)
+        elif wish.files:
+            binding.put_files(sandbox.url, sandbox.guest_secret, wish.files)
+        elif not binding.is_there(sandbox.url, sandbox.guest_secret):
+            raise binding.GuestGone("its guest does not answer")
+    except binding.BindingRefused as refused:
+        _give_up(sandbox, StopReason.RELEASED, str(refused), actor=actor)
+        raise Refused(str(refused), field="files" if wish.files else "environment") from refused
+    except (binding.GuestGone, DeployerError) as error:
+        logger.warning("The warm sandbox %s is dead: %s", sandbox.name, error)
+        _give_up(sandbox, StopReason.LOST, f"found dead when it was lent: {error}", actor=actor)
+        return False
+    watch.note("bound")
+    return True
+
+
+def _give_up(sandbox: Sandbox, reason: StopReason, detail: str, *, actor: str) -> None:
+    # Its caller never learns its name, so there is nobody to restore it for.
+    Sandbox.objects.filter(pk=sandbox.pk).update(claimed_at=None, session=None)
+    ending.stop_soon(sandbox, reason=reason, actor=actor, detail=detail)
+
+
+def _save_timeline(sandbox: Sandbox) -> None:
+    Sandbox.objects.filter(pk=sandbox.pk, first_used_at=None).update(timeline=sandbox.timeline)
+
+
+_waiting: Counter[int] = Counter()
+_waiting_lock = threading.Lock()
+
+
+@contextmanager
+def _waiting_for(kind: SandboxType) -> Iterator[object]:
+    """Queue up in this process; yields a question for how many were there before."""
+    with _waiting_lock:
+        before = _waiting[kind.pk]
+        _waiting[kind.pk] += 1
+    try:
+        yield lambda: min(before, _waiting[kind.pk] - 1)
+    finally:
+        with _waiting_lock:
+            _waiting[kind.pk] -= 1

@@ -1,0 +1,144 @@
+"""Lend sandboxes: from the pool where there is one that fits, else made for the caller."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from django.conf import settings
+from django.db import close_old_connections, connection
+
+from deployers.errors import UnsupportedSpec
+from sandboxes import (
+    binding,
+    deployment,
+    ending,
+    lifecycle,
+    log_context,
+    registry,
+    timeline,
+    workers,
+    workspaces,
+)
+from sandboxes.actions.claiming import claim, claim_next
+from sandboxes.actions.finding import find_type
+from sandboxes.actions.inserting import end_of_life, insert, touch_session
+from sandboxes.actions.wishes import Wish
+from sandboxes.models import Sandbox, SandboxType
+from sandboxes.models.sandbox import lease_end
+from sandboxes.recipe import recipe_of
+from sandboxes.refusals import Refused
+from sandboxes.states import StopReason
+from sandboxes.tokens import Caller
+
+PARALLEL = 8
+
+
+def create(caller: Caller, *, type_name: str | None = None, **wish: object) -> Sandbox:
+    """
+    Lend one sandbox to the caller and return it RUNNING; wish is what Wish takes.
+
+    Raise Refused for a wish that cannot be met here, CapReached, or lifecycle.StartFailed.
+    """
+    return create_many(caller, 1, type_name=type_name, **wish)[0]
+
+
+def create_many(
+    caller: Caller, count: int, *, type_name: str | None = None, **wish: object
+) -> list[Sandbox]:
+    """
+    Lend so many sandboxes to the caller, all or none: those that are warm in one transaction.
+
+    Raise what create() raises; then none of them is left.
+    """
+    deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
+    wanted = Wish(**{name: value for name, value in wish.items() if value is not None})
+    kind = find_type(type_name)
+    wanted.check(kind)
+    because = wanted.why_not_warm()
+    lent = [] if because else claim(caller, kind, wanted, count)
+    try:
+        missing = count - len(lent)
+        if missing:
+            because = because or _why_none_was_warm(kind)
+            lent += _make(caller, kind, wanted, missing, because=because, deadline=deadline)
+    except BaseException:
+        for sandbox in lent:
+            ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+        raise
+    log_context.note_sandbox(lent[0].name)
+    return lent
+
+
+def _why_none_was_warm(kind: SandboxType) -> str:
+    if Sandbox.objects.warm(kind).exists():
+        return "no warm one can be given an environment: its image's guest is too old"
+    return "no warm one was ready"
+
+
+def _make(
+    caller: Caller, kind: SandboxType, wish: Wish, count: int, *, because: str, deadline: float
+) -> list[Sandbox]:
+    if count == 1:
+        return [_make_one(caller, kind, wish, because=because, deadline=deadline)]
+
+    def make(_: int) -> Sandbox | Exception:
+        close_old_connections()
+        try:
+            return _make_one(caller, kind, wish, because=because, deadline=deadline)
+        except Exception as error:  # told to the caller below, when all of them have ended
+            return error
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(min(count, PARALLEL)) as threads:
+        made = list(threads.map(make, range(count)))
+    failed = [one for one in made if isinstance(one, Exception)]
+    if failed:
+        for sandbox in made:
+            if isinstance(sandbox, Sandbox):
+                ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+        raise failed[0]
+    return made
+
+
+def _make_one(
+    caller: Caller, kind: SandboxType, wish: Wish, *, because: str, deadline: float
+) -> Sandbox:
+    if not wish.why_not_warm() and (warm := claim_next(caller, kind, wish, deadline=deadline)):
+        return warm
+    sandbox = draft(kind)
+    sandbox.owner_id = caller.user_id
+    sandbox.environment = dict(wish.environment)
+    sandbox.labels, sandbox.meta = dict(wish.labels), dict(wish.meta)
+    sandbox.expires_at = end_of_life(kind, wish.lifetime)
+    sandbox.idle_limit = wish.idle_limit_for(kind)
+    sandbox.workspace, sandbox.owns_workspace = workspaces.choose(sandbox.name, wish.mount_dir)
+    timeline.say_cold(sandbox.timeline, because)
+    try:
+        lifecycle.validate(sandbox)
+    except UnsupportedSpec as error:
+        raise Refused(str(error), field="sandbox_type") from error
+    sandbox.session = touch_session(caller.user_id, wish.session_key)
+    insert(sandbox, actor=caller.actor)
+    log_context.note_sandbox(sandbox.name)
+    try:
+        lifecycle.start(sandbox, actor=caller.actor, deadline=deadline, files=wish.files)
+    except binding.BindingRefused as refused:
+        raise Refused(str(refused), field="files") from refused
+    return sandbox
+
+
+def draft(kind: SandboxType) -> Sandbox:
+    """Return an unsaved row for a new sandbox of the type, with nothing of a caller's in it."""
+    sandbox = Sandbox(
+        sandbox_type=kind,
+        deployer=deployment.current_name(),
+        image=registry.image_of(kind.name, kind.image),
+        recipe=recipe_of(kind, deployer=deployment.current_name()),
+        timeout_seconds=kind.timeout_seconds or settings.PLATFORM.RUNTIME_SANDBOX_TIMEOUT,
+        worker=workers.current(),
+        worker_until=lease_end(),
+    )
+    sandbox.workspace, sandbox.owns_workspace = workspaces.choose(sandbox.name, None)
+    return sandbox

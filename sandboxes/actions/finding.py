@@ -1,0 +1,121 @@
+"""Look at types and sandboxes, as their callers may."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+
+from deployers.base import Phase
+from deployers.errors import DeployerError
+from sandboxes import deployment, ending, log_context
+from sandboxes.models import Sandbox, SandboxType
+from sandboxes.models.sandbox import full_name
+from sandboxes.refusals import Ended, NotReachable, NotRunning, Refusal, Refused, Unknown
+from sandboxes.states import ENDED, State, StopReason
+from sandboxes.tokens import Caller
+
+logger = logging.getLogger(__name__)
+
+ASYNC_SUFFIX = "_async"
+
+
+def find_type(name: str | None) -> SandboxType:
+    """
+    Return the enabled type called name, or the first default type for None.
+
+    The SDK's async classes ask for NAME_async: the same type. Refused names what there is.
+    """
+    wanted = name or settings.PLATFORM.DEFAULT_SANDBOX_TYPE[0]
+    enabled = {kind.name: kind for kind in SandboxType.objects.filter(enabled=True)}
+    found = enabled.get(wanted) or enabled.get(wanted.removesuffix(ASYNC_SUFFIX))
+    if found is None:
+        raise Refused(
+            f"There is no sandbox type {wanted!r}; there are {', '.join(sorted(enabled))}.",
+            field="sandbox_type",
+        )
+    return found
+
+
+def type_exists(name: str) -> bool:
+    """Tell whether an enabled type has that name."""
+    return SandboxType.objects.filter(enabled=True, name=name).exists()
+
+
+def find(caller: Caller, identity: str) -> Sandbox:
+    """Return the caller's sandbox by name or id; raise Unknown, also for somebody else's."""
+    found = (
+        Sandbox.objects.owned_by(caller)
+        .filter(name=full_name(identity))
+        .select_related("sandbox_type", "session", "replaced_by")
+        .first()
+    )
+    if found is None:
+        raise Unknown(f"There is no sandbox {identity!r}.")
+    log_context.note_sandbox(found.name)
+    return found
+
+
+def find_live(caller: Caller, identity: str) -> Sandbox:
+    """
+    Return the caller's sandbox, or the one that has taken its place, if it has not ended.
+
+    Raise Unknown or Ended.
+    """
+    sandbox = find(caller, identity)
+    sandbox = sandbox.replaced_by or sandbox
+    if sandbox.state in ENDED:
+        raise Ended(ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail))
+    return sandbox
+
+
+def ending_of(name: str, reason: str, detail: str) -> str:
+    """Say that a sandbox has ended, and why."""
+    because = f": {detail}" if detail else ""
+    return f"Sandbox {name} has ended ({reason}){because}"
+
+
+def status(caller: Caller, identity: str) -> str | None:
+    """Return what the engine would call its state (running, exited, …), None once ended."""
+    sandbox = find(caller, identity)
+    state = (sandbox.replaced_by or sandbox).state
+    return {
+        State.PENDING: "created",
+        State.STARTING: "created",
+        State.WARM: "running",
+        State.RUNNING: "running",
+        State.HALTING: "running",
+        State.HALTED: "exited",
+        State.RESUMING: "exited",
+    }.get(State(state))
+
+
+def explain_silence(name: str, *, actor: str) -> Refusal:
+    """
+    Look at a sandbox whose guest does not answer; return what to tell the caller.
+
+    One that runs by its row and ended by the infrastructure's word is stopped as lost.
+    """
+    sandbox = Sandbox.objects.filter(name=name).first()
+    if sandbox is None:
+        return Unknown(f"There is no sandbox {name!r}.")
+    if sandbox.state in ENDED:
+        return Ended(ending_of(name, sandbox.stop_reason, sandbox.detail))
+    if sandbox.state != State.RUNNING:
+        return NotRunning(f"Sandbox {name} is {sandbox.state}.")
+    try:
+        seen = deployment.of(sandbox).inspect(name)
+    except DeployerError as error:
+        return NotReachable(f"Sandbox {name} cannot be reached: {error}")
+    if seen.phase not in (Phase.BROKEN, Phase.ABSENT):
+        return NotReachable(
+            f"The guest of sandbox {name} does not answer; if it does not come back, release it."
+        )
+    why = seen.detail or "it is not there any more"
+    logger.warning("Sandbox %s is lost: %s", name, why)
+    if (
+        ending.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
+        or sandbox.state == State.STOPPING
+    ):
+        return Ended(ending_of(name, StopReason.LOST, why))
+    return NotRunning(f"Sandbox {name} is being changed by another request; look at it again.")

@@ -1,0 +1,174 @@
+"""Keep a caller's context alive: touch it, put it to rest when it is idle, bring it back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from sandboxes import behind, ending, lifecycle, timeline, workers
+from sandboxes.actions.finding import ending_of, explain_silence, find_live
+from sandboxes.actions.inserting import check_room
+from sandboxes.models import Event, Sandbox, Session
+from sandboxes.models.sandbox import new_name
+from sandboxes.refusals import Ended, NotRunning, Refused, Unknown
+from sandboxes.states import ENDED, State, StateConflict, StopReason
+from sandboxes.tokens import Caller
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 0.02
+
+
+def keep_alive(caller: Caller, identity: str, *, lifetime: timedelta | None = None) -> Sandbox:
+    """
+    Count as a call to the sandbox now; with lifetime, let it end that long from now instead.
+
+    Raise Unknown, Ended, or Refused where the sandbox has no lifetime that could be extended.
+    """
+    sandbox = find_live(caller, identity)
+    now = timezone.now()
+    changed: dict[str, object] = {"last_used_at": now}
+    if lifetime is not None:
+        longest = sandbox.sandbox_type.lifetime_seconds
+        if longest and lifetime > timedelta(seconds=longest):
+            raise Refused(
+                f"Sandboxes of the type {sandbox.sandbox_type} live at most {longest} s.",
+                field="lifetime_seconds",
+            )
+        changed["expires_at"] = now + lifetime
+    Sandbox.objects.filter(pk=sandbox.pk).update(**changed)
+    if sandbox.session_id:
+        Session.objects.filter(pk=sandbox.session_id).update(last_active_at=now)
+    sandbox.refresh_from_db()
+    return sandbox
+
+
+def recycle(sandbox: Sandbox, *, actor: str) -> bool:
+    """
+    End an idle RUNNING sandbox; return whether this call did.
+
+    With a session its workspace is kept, and the next touch restores it. One that another
+    process has moved since it was read is left alone.
+    """
+    reason = StopReason.IDLE
+    detail = "no call came for longer than its idle limit"
+    try:
+        sandbox.move_to(State.STOPPING, actor=actor, stop_reason=reason, detail=detail)
+    except StateConflict:
+        return False
+    behind.submit(ending.finish_stop, sandbox, actor=actor)
+    return True
+
+
+def replacement_for(name: str, *, actor: str) -> str:
+    """
+    Look at a sandbox whose guest does not answer; return the name of the one that serves instead.
+
+    There is one if it died before it was used. Raise what to tell the caller otherwise.
+    """
+    refusal = explain_silence(name, actor=actor)
+    lost = Sandbox.objects.filter(name=name).first()
+    if lost is None or not (lost.replaced_by_id or lost.can_be_restored):
+        raise refusal
+    return restore(name, actor=actor).name
+
+
+def restore(name: str, *, actor: str) -> Sandbox:
+    """
+    Return the RUNNING sandbox that serves the callers of an ended one.
+
+    The first of several calls makes it, with the same workspace and environment, and brings
+    back the rest of the session behind its answer; the others wait. Raise Ended where it has
+    ended for good, lifecycle.StartFailed (it can be tried again), or NotRunning in the end.
+    """
+    deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
+    while True:
+        old = (
+            Sandbox.objects.select_related("sandbox_type", "replaced_by").filter(name=name).first()
+        )
+        if old is None:
+            raise Unknown(f"There is no sandbox {name!r}.")
+        successor = old.replaced_by
+        if successor is not None and successor.state not in ENDED:
+            return successor
+        if successor is not None:
+            name = successor.name
+            continue
+        if old.state not in ENDED:
+            return old
+        if not old.can_be_restored:
+            raise Ended(ending_of(old.name, old.stop_reason, old.detail))
+        if old.state == State.STOPPED and (heir := _reserve(old, actor=actor)):
+            _restore_the_others(old, actor=actor)
+            lifecycle.start(heir, actor=actor, deadline=deadline)
+            logger.info("Restored %s as %s", old.name, heir.name)
+            return heir
+        # It is still being removed, or another call is restoring it.
+        if time.monotonic() > deadline:
+            raise NotRunning(f"Sandbox {name} is being restored; try again.")
+        time.sleep(LOOK_EVERY)
+
+
+def _reserve(old: Sandbox, *, actor: str) -> Sandbox | None:
+    """Write the row of the one that is to continue an ended one; None if there is one already."""
+    heir = Sandbox(
+        name=new_name(),
+        sandbox_type=old.sandbox_type,
+        owner_id=old.owner_id,
+        session_id=old.session_id,
+        deployer=old.deployer,
+        image=old.image,
+        workspace=old.workspace,
+        # Until it runs, its end must not take the files along.
+        owns_workspace=False,
+        environment=old.environment,
+        labels=old.labels,
+        meta=old.meta,
+        timeout_seconds=old.timeout_seconds,
+        idle_limit=old.idle_limit,
+        expires_at=old.expires_at,
+        claimed_at=timezone.now(),
+        restores=old,
+        worker=workers.current(),
+        worker_until=timezone.now() + timedelta(seconds=settings.PLATFORM.HEARTBEAT_LOCK_TTL),
+    )
+    timeline.say_cold(heir.timeline, f"it restores {old.name}")
+    try:
+        with transaction.atomic():
+            again = Sandbox.objects.select_for_update().get(pk=old.pk)
+            if not again.can_be_restored:
+                return None
+            check_room(heir.sandbox_type)
+            heir.save(force_insert=True)
+            Event.objects.create(sandbox=heir, new_state=State.PENDING, actor=actor)
+            if heir.session_id:
+                Session.objects.filter(pk=heir.session_id).update(last_active_at=timezone.now())
+    except IntegrityError:
+        return None
+    return heir
+
+
+def _restore_the_others(old: Sandbox, *, actor: str) -> None:
+    """Bring back what else the session had; one that fails is tried again by its own touch."""
+    if old.session_id is None:
+        return
+    others = Sandbox.objects.restorable().filter(session_id=old.session_id).exclude(pk=old.pk)
+    for name in others.values_list("name", flat=True):
+        behind.submit(_restore_quietly, name, actor)
+
+
+def _restore_quietly(name: str, actor: str) -> None:
+    old = Sandbox.objects.filter(name=name).first()
+    if old is None or old.state != State.STOPPED or not old.can_be_restored:
+        return
+    if heir := _reserve(old, actor=actor):
+        deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
+        try:
+            lifecycle.start(heir, actor=actor, deadline=deadline)
+        except lifecycle.StartFailed as failed:
+            logger.warning("%s was not restored yet: %s", name, failed)

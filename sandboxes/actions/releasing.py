@@ -1,0 +1,69 @@
+"""Give sandboxes up for good."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import close_old_connections
+
+from sandboxes import behind, ending
+from sandboxes.actions.finding import find
+from sandboxes.models import Sandbox
+from sandboxes.refusals import Unknown
+from sandboxes.states import State, StopReason
+from sandboxes.tokens import Caller
+
+CLEANUP_THREADS = 8
+
+
+def release(caller: Caller, identity: str) -> None:
+    """
+    Give a sandbox up for good; one that is unknown or gone is a success.
+
+    An id that leads to another sandbox releases that one; a recycled one is restored no more.
+    The removal goes on behind the answer, and is finished by the reaper if need be.
+    """
+    try:
+        sandbox = find(caller, identity)
+    except Unknown:
+        return
+    sandbox = sandbox.replaced_by or sandbox
+    forget_files(sandbox, reason=StopReason.RELEASED)
+    ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+
+
+def forget_files(sandbox: Sandbox, *, reason: StopReason) -> None:
+    """
+    Let an ended sandbox be restored no more, and delete what it was kept with.
+
+    One that is still being removed takes its files along; what resists the reaper deletes.
+    """
+    if Sandbox.objects.restorable().filter(pk=sandbox.pk).update(stop_reason=reason):
+        sandbox.refresh_from_db()
+        if sandbox.state == State.STOPPED:
+            behind.submit(ending.sweep_files, sandbox)
+
+
+def cleanup(caller: Caller) -> int:
+    """Release every sandbox that the caller may end, recycled ones too; return how many."""
+    mine = Sandbox.objects.owned_by(caller)
+    for sandbox in mine.restorable():
+        forget_files(sandbox, reason=StopReason.CLEANUP)
+    left = mine.exclude(state=State.STOPPED)
+    return stop_all(list(left), reason=StopReason.CLEANUP, actor=caller.actor)
+
+
+def stop_all(sandboxes: list[Sandbox], *, reason: StopReason, actor: str) -> int:
+    """Stop several at once; return how many are gone."""
+
+    def stop(sandbox: Sandbox) -> bool:
+        close_old_connections()
+        try:
+            return ending.stop(sandbox, reason=reason, actor=actor)
+        finally:
+            close_old_connections()
+
+    if not sandboxes:
+        return 0
+    with ThreadPoolExecutor(CLEANUP_THREADS) as pool:
+        return sum(pool.map(stop, sandboxes))

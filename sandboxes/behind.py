@@ -1,0 +1,31 @@
+"""Work that goes on behind an answer: in threads of this process, and nobody waits for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import close_old_connections, connection
+
+logger = logging.getLogger(__name__)
+
+THREADS = 8
+
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="behind")
+
+
+def submit(work: Callable[..., object], *args: object, **kwargs: object) -> None:
+    """Call work soon. What this process does not finish, the reaper does: work says so by rows."""
+    _threads.submit(_run, work, args, kwargs)
+
+
+def _run(work: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    close_old_connections()
+    try:
+        work(*args, **kwargs)
+    except Exception:
+        # The outermost frame of its thread.
+        logger.exception("%s failed behind its answer", getattr(work, "__qualname__", work))
+    finally:
+        connection.close()

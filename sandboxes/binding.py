@@ -1,0 +1,118 @@
+"""
+What makes a warm sandbox its caller's own: one call that gives its guest environment and files.
+
+Our guest has a route for that (POST /v1/bind); one that has not, of an older or a foreign
+image, can still be given files, through the workspace routes that every guest has.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from sandboxes.readiness import connect
+
+SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that a new sandbox is to have; path is below its workspace."""
+
+    path: str
+    content: bytes
+    mode: int | None = None
+
+
+class GuestGone(Exception):
+    """Nobody answers at the sandbox's address: it has ended."""
+
+
+class BindingRefused(Exception):
+    """The guest would not have it: the caller has to change something."""
+
+
+def _ask(
+    url: str, secret: str, method: str, path: str, body: bytes | None, kind: str
+) -> tuple[int, bytes]:
+    connection = connect(url, SECONDS)
+    headers = {"Authorization": f"Bearer {secret}"}
+    if body is not None:
+        headers["Content-Type"] = kind
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise GuestGone(str(error) or type(error).__name__) from error
+    finally:
+        connection.close()
+
+
+def _refuse_errors(status: int, answer: bytes) -> None:
+    if status < 400:
+        return
+    try:
+        detail = json.loads(answer)["detail"]
+    except (ValueError, KeyError, TypeError):
+        detail = f"it answered {status}"
+    raise BindingRefused(str(detail))
+
+
+def can_bind(url: str, secret: str) -> bool:
+    """Ask a guest whether it has the route; False also where it does not answer."""
+    try:
+        status, answer = _ask(url, secret, "GET", "/v1/capabilities", None, "")
+        return status == 200 and "bind" in json.loads(answer)["features"]
+    except (GuestGone, ValueError, KeyError, TypeError):
+        return False
+
+
+def bind(url: str, secret: str, environment: Mapping[str, str], files: Sequence[File]) -> None:
+    """
+    Give a guest that can bind what its caller asked for; safe to repeat.
+
+    Raise GuestGone, or BindingRefused with the guest's reason.
+    """
+    wish: dict[str, object] = {}
+    if environment:
+        wish["environment"] = dict(environment)
+    if files:
+        wish["files"] = [
+            {
+                "path": file.path,
+                "content": base64.b64encode(file.content).decode(),
+                **({} if file.mode is None else {"mode": file.mode}),
+            }
+            for file in files
+        ]
+    body = json.dumps(wish).encode()
+    _refuse_errors(*_ask(url, secret, "POST", "/v1/bind", body, "application/json"))
+
+
+def is_there(url: str, secret: str) -> bool:
+    """See whether a guest of any kind answers."""
+    try:
+        return _ask(url, secret, "GET", "/fastapi/healthz", None, "")[0] == 200
+    except GuestGone:
+        return False
+
+
+def put_files(url: str, secret: str, files: Sequence[File]) -> None:
+    """Write files through the workspace routes; raise GuestGone or BindingRefused."""
+    for file in files:
+        path = f"/fastapi/workspace/file?path={quote(file.path, safe='')}"
+        kind = "application/octet-stream"
+        _refuse_errors(*_ask(url, secret, "PUT", path, file.content, kind))
+
+
+def give_files(url: str, secret: str, files: Sequence[File]) -> None:
+    """Write files to a sandbox whichever way its guest can; raise GuestGone or BindingRefused."""
+    if can_bind(url, secret):
+        bind(url, secret, {}, files)
+    else:
+        put_files(url, secret, files)

@@ -1,0 +1,165 @@
+"""
+When sandboxes were last called, noted without a query per call.
+
+A call marks its session (or its sandbox, where there is none) in this process; marks are
+written together, and of one session at most every few seconds, however many calls come. What
+is in the middle of a call is marked again and again until the call ends. The noted time may
+therefore lag by lag(), which the reaper allows for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.utils import timezone
+
+from sandboxes import timeline
+from sandboxes.directory import Place, forget
+from sandboxes.models import Sandbox, Session
+from sandboxes.threads import in_thread
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LAG = 5.0
+MARKS_KEPT = 10_000
+
+Mark = tuple[type, int]
+
+
+def interval() -> float:
+    """Return the seconds between two notes of one session: fewer where timeouts are short."""
+    timeout = settings.PLATFORM.HEARTBEAT_TIMEOUT
+    return min(LONGEST_LAG, max(0.05, timeout / 4)) if timeout else LONGEST_LAG
+
+
+def lag() -> timedelta:
+    """Return how far the noted time of a call may lie behind the call."""
+    return timedelta(seconds=interval())
+
+
+class Heartbeat:
+    """The marks of one event loop."""
+
+    def __init__(self) -> None:
+        self._noted_at: dict[Mark, float] = {}
+        self._pending: set[Mark] = set()
+        self._busy: Counter[Mark] = Counter()
+        self._writer: asyncio.Task[None] | None = None
+
+    def touch(self, mark: Mark) -> None:
+        now = time.monotonic()
+        if now - self._noted_at.get(mark, -LONGEST_LAG) < interval():
+            return
+        if len(self._noted_at) > MARKS_KEPT:
+            self._noted_at.clear()
+        self._noted_at[mark] = now
+        self._pending.add(mark)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+
+    @contextlib.contextmanager
+    def busy(self, mark: Mark) -> Iterator[None]:
+        """Keep a mark fresh until the end of a call."""
+        self.touch(mark)
+        self._busy[mark] += 1
+        try:
+            yield
+        finally:
+            self._busy[mark] -= 1
+            if not self._busy[mark]:
+                del self._busy[mark]
+            self.touch(mark)
+
+    async def _write(self) -> None:
+        """Write what is pending; stay while calls are going on, and mark them again."""
+        while True:
+            marks, self._pending = self._pending, set()
+            if marks:
+                try:
+                    await in_thread(_note, marks)
+                except DatabaseError as error:
+                    logger.warning("Heartbeats could not be written: %s", error)
+            if self._pending:
+                continue
+            if not self._busy:
+                return
+            # In slices, so that marks which come meanwhile are not kept waiting.
+            await asyncio.sleep(min(interval(), 0.25))
+            now = time.monotonic()
+            for mark in self._busy:
+                if now - self._noted_at.get(mark, 0.0) >= interval():
+                    self._noted_at[mark] = now
+                    self._pending.add(mark)
+
+
+def _note(marks: set[Mark]) -> None:
+    now = timezone.now()
+    sessions = [pk for model, pk in marks if model is Session]
+    if sessions:
+        Session.objects.filter(pk__in=sessions).update(last_active_at=now)
+    alone = [pk for model, pk in marks if model is Sandbox]
+    if alone:
+        Sandbox.objects.filter(pk__in=alone).update(last_used_at=now)
+
+
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _heartbeat() -> Heartbeat:
+    loop = asyncio.get_running_loop()
+    if loop not in _by_loop:
+        _by_loop[loop] = Heartbeat()
+    return _by_loop[loop]
+
+
+@asynccontextmanager
+async def during(place: Place) -> AsyncIterator[None]:
+    """Count everything inside as one call to the sandbox."""
+    mark = (Session, place.session_id) if place.session_id else (Sandbox, place.pk)
+    with _heartbeat().busy(mark):
+        yield
+
+
+_used: set[str] = set()
+"""Names whose first use this process has written."""
+
+
+async def note_use(place: Place, seconds: float) -> None:
+    """
+    Write down that a sandbox was used, on its first call only, and how long that took.
+
+    Before the caller has its answer: one that dies unused is replaced without a word, and one
+    that was used must not be.
+    """
+    if place.used or place.name in _used:
+        return
+    if len(_used) > MARKS_KEPT:
+        _used.clear()
+    _used.add(place.name)
+    try:
+        if await in_thread(_note_first_use, place.pk, seconds):
+            forget(place.name)
+    except DatabaseError as error:
+        _used.discard(place.name)
+        logger.warning("The first use of %s could not be noted: %s", place.name, error)
+
+
+def _note_first_use(pk: int, seconds: float) -> bool:
+    sandbox = Sandbox.objects.filter(pk=pk).only("timeline").first()
+    if sandbox is None:
+        return False
+    timeline.note(sandbox.timeline, "first call", seconds)
+    unused = Sandbox.objects.filter(pk=pk, first_used_at=None)
+    return bool(unused.update(first_used_at=timezone.now(), timeline=sandbox.timeline))
