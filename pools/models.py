@@ -3,7 +3,33 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
+
+from sandboxes.states import OWNED, State
+
+COUNTS: dict[str, dict[str, object]] = {
+    "warm": {"state": State.WARM},
+    "frozen": {"state": State.WARM, "frozen": True},
+    "coming": {"state__in": (State.PENDING, State.STARTING), "owner": None},
+    "lent": {"state__in": sorted(OWNED)},
+    "leaving": {"state": State.STOPPING},
+}
+"""What the sandboxes of a pool's type are doing, and by what of their rows that is told."""
+
+
+class PoolQuerySet(models.QuerySet):
+    def with_figures(self) -> PoolQuerySet:
+        """Add how many sandboxes of its type are doing what, one attribute each of COUNTS."""
+        of_type = "sandbox_type__sandbox"
+        return self.select_related("sandbox_type").annotate(
+            **{
+                name: Count(
+                    of_type,
+                    filter=Q(**{f"{of_type}__{field}": value for field, value in told_by.items()}),
+                )
+                for name, told_by in COUNTS.items()
+            }
+        )
 
 
 class Pool(models.Model):
@@ -37,6 +63,8 @@ class Pool(models.Model):
     """Until when no more are started, after failures."""
 
     last_error = models.TextField(blank=True, editable=False)
+
+    objects = PoolQuerySet.as_manager()
 
     class Meta:
         ordering = ["sandbox_type__name"]

@@ -9,20 +9,26 @@ on another machine or by a second listener, costs as much as the listener's next
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import signal
 import socket
 from types import TracebackType
 from typing import Self
 
-from sandboxes import deployment
+from sandboxes.models import Installation
 
 KEEPER = "keeper"
 
 
+@functools.cache
 def _address(name: str) -> str:
-    # The deployer knows the installation's id without asking the database each time.
-    return f"\0sandboxplatform-{deployment.current().instance}-{name}"
+    return f"\0sandboxplatform-{Installation.current_id()}-{name}"
+
+
+def forget() -> None:
+    """Ask the database again whose bell it is."""
+    _address.cache_clear()
 
 
 def ring(name: str = KEEPER) -> None:

@@ -16,7 +16,7 @@ _django = get_asgi_application()
 
 from sandboxes import guests  # noqa: E402  Django must be set up first
 from sandboxes.proxy import PREFIX, proxy, refuse  # noqa: E402
-from sandboxes.wire.serving import WireApplication  # noqa: E402
+from sandboxes.wire.serving import API_PREFIX, WireApplication  # noqa: E402
 from sandboxplatform.request_log import RequestLog  # noqa: E402
 
 Message = MutableMapping[str, Any]
@@ -73,7 +73,7 @@ async def _route(scope: Message, receive: Callable, send: Callable) -> None:
         await proxy(scope, receive, send)
     elif scope["type"] == "websocket":
         await refuse(scope, receive, send, 404, "There is no WebSocket at this path.")
-    elif scope["path"].startswith(PAGES):
+    elif scope["path"].startswith(PAGES) and not scope["path"].startswith(API_PREFIX):
         await _django(scope, receive, send)
     else:
         await _wire(scope, receive, send)

@@ -21,6 +21,8 @@ urlpatterns = [
         SpectacularAPIView.as_view(renderer_classes=[OpenApiJsonRenderer]),
         name="openapi",
     ),
+    path("api/v1/", include("sandboxes.api.urls")),
+    path("api/v1/", include("pools.api")),
     path("", include("sandboxes.wire.urls")),
 ]
 

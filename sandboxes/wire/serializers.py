@@ -90,15 +90,20 @@ class CreateFromPool(Body):
     meta = _Meta(required=False, allow_null=True, help_text='{"session_ctx_id": …}')
 
 
-class Create(Body):
-    sandbox_type = _text(required=False, allow_null=True)
-    mount_dir = _text(required=False, allow_null=True)
-    storage_path = _text(required=False, allow_null=True)
-    environment = serializers.DictField(
+def environment_field() -> serializers.DictField:
+    """Return the field of a create's environment variables; their names are checked later."""
+    return serializers.DictField(
         child=StrictCharField(allow_blank=True, trim_whitespace=False),
         required=False,
         allow_null=True,
     )
+
+
+class Create(Body):
+    sandbox_type = _text(required=False, allow_null=True)
+    mount_dir = _text(required=False, allow_null=True)
+    storage_path = _text(required=False, allow_null=True)
+    environment = environment_field()
     meta = _Meta(required=False, allow_null=True)
 
     def validate_storage_path(self, value: str | None) -> None:

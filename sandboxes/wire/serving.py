@@ -50,6 +50,10 @@ def _paths(kind: type) -> frozenset[str]:
 
 
 RPC_PATHS, ASYNC_PATHS, SLOW_PATHS = _paths(object), _paths(GuestView), _paths(Slow)
+API_PREFIX = "/api/v1/"
+"""Our own API, served in the same way."""
+
+SLOW_API_PATHS = frozenset({"/api/v1/sandboxes"})
 INLINE_PATHS = frozenset({"/health", "/healthz"})
 """Answered on the event loop: nothing in them waits."""
 
@@ -138,7 +142,8 @@ class WireApplication:
 
     async def _respond(self, scope: Message, receive: Receive) -> HttpResponse:
         path, caller, limit = scope["path"], None, SMALL_BODY
-        if path in RPC_PATHS and scope["method"] == "POST":
+        is_rpc = path in RPC_PATHS and scope["method"] == "POST"
+        if is_rpc or path.startswith(API_PREFIX):
             try:
                 caller, limit = await _caller(scope), settings.MAX_BODY_BYTES
             except tokens.InvalidToken as error:
@@ -156,7 +161,8 @@ class WireApplication:
         if path in ASYNC_PATHS:
             return await self._answer_while_client_stays(request, receive)
         # Not cut off when its client leaves: what it began outside it must also record.
-        threads = self._slow if path in SLOW_PATHS else self._quick
+        is_slow = path in SLOW_PATHS or (path in SLOW_API_PATHS and scope["method"] == "POST")
+        threads = self._slow if is_slow else self._quick
         answer = sync_to_async(self._block, thread_sensitive=False, executor=threads)
         return await answer(request)
 

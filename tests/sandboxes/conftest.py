@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from django.db import connections
 
-from sandboxes import deployment, directory, pulling, registry, tokens
+from sandboxes import deployment, directory, pulling, registry, tokens, wakeup
 from sandboxes.models import Installation
 from tests.factories import make_caller
 
@@ -24,7 +24,8 @@ def fake(platform, tmp_path):
     platform.DEFAULT_MOUNT_DIR = str(tmp_path / "workspaces")
     registry.sync()
     Installation.current_id()
-    for forget in (deployment.forget, tokens.forget, directory.clear, pulling.forget):
+    forgetting = (deployment.forget, tokens.forget, directory.clear, pulling.forget, wakeup.forget)
+    for forget in forgetting:
         forget()
     deployer = deployment.current()
     yield deployer

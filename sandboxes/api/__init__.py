@@ -1,0 +1,1 @@
+"""Our own API, below /api/v1/: what the published SDK's wire has no words for."""
