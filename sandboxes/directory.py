@@ -9,8 +9,8 @@ away at that moment).
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
@@ -66,7 +66,7 @@ class Place:
     """Has a call reached it?"""
 
 
-_places: OrderedDict[str, tuple[float, Place]] = OrderedDict()
+_places: dict[str, tuple[float, Place]] = {}
 
 
 def _place_of(sandbox: Sandbox) -> Place:
@@ -84,7 +84,8 @@ def _place_of(sandbox: Sandbox) -> Place:
         ending=actions.ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail)
         if ended
         else "",
-        successor=sandbox.replaced_by.name if sandbox.replaced_by else "",
+        # One query more for the few that have one, and not a join for all.
+        successor=sandbox.replaced_by.name if sandbox.replaced_by_id else "",
         restorable=sandbox.can_be_restored,
         used=sandbox.first_used_at is not None,
     )
@@ -102,7 +103,7 @@ def _look_up(name: str) -> Place | None:
     shared = settings.PLATFORM.REDIS_ENABLED
     if shared and (known := cache.get(_shared_key(name))) and known != MOVED:
         return Place(**known, secret=Sandbox(name=name).guest_secret)
-    sandbox = Sandbox.objects.select_related("replaced_by").filter(name=name).first()
+    sandbox = Sandbox.objects.filter(name=name).first()
     if sandbox is None:
         return None
     place = _place_of(sandbox)
@@ -146,11 +147,20 @@ async def _look(name: str) -> Place | None:
         return remembered[1]
     place = await in_thread(_look_up, name)
     if place is not None:
-        _places[name] = (time.monotonic(), place)
-        _places.move_to_end(name)
-        if len(_places) > SIZE:
-            _places.popitem(last=False)
+        _remember(place)
     return place
+
+
+def remember(sandbox: Sandbox) -> None:
+    """Know where a sandbox is that was lent just now: its first call will come soon."""
+    _remember(_place_of(sandbox))
+
+
+def _remember(place: Place) -> None:
+    _places[place.name] = (time.monotonic(), place)
+    if len(_places) > SIZE:
+        with contextlib.suppress(KeyError, RuntimeError):  # another thread was faster
+            del _places[next(iter(_places))]
 
 
 async def restored(name: str, *, actor: str) -> str:

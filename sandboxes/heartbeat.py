@@ -23,7 +23,6 @@ from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 
-from sandboxes import timeline
 from sandboxes.directory import Place, forget
 from sandboxes.models import Sandbox, Session
 from sandboxes.threads import in_thread
@@ -156,10 +155,6 @@ async def note_use(place: Place, seconds: float) -> None:
         logger.warning("The first use of %s could not be noted: %s", place.name, error)
 
 
-def _note_first_use(pk: int, seconds: float) -> bool:
-    sandbox = Sandbox.objects.filter(pk=pk).only("timeline").first()
-    if sandbox is None:
-        return False
-    timeline.note(sandbox.timeline, "first call", seconds)
+def _note_first_use(pk: int, seconds: float) -> int:
     unused = Sandbox.objects.filter(pk=pk, first_used_at=None)
-    return bool(unused.update(first_used_at=timezone.now(), timeline=sandbox.timeline))
+    return unused.update(first_used_at=timezone.now(), first_call_seconds=seconds)

@@ -69,6 +69,8 @@ def claim_next(caller: Caller, kind: SandboxType, wish: Wish, *, deadline: float
             if begun <= place():
                 return None
             time.sleep(LOOK_EVERY)
+            if not Sandbox.objects.warm(kind).exists():
+                continue
             if lent := claim(caller, kind, wish, 1):
                 return lent[0]
     return None
@@ -78,14 +80,9 @@ def _choose(
     caller: Caller, kind: SandboxType, wish: Wish, count: int
 ) -> list[tuple[Sandbox, bool]]:
     """Write so many warm rows, or fewer, to the caller; return each, and whether it was frozen."""
-    able = {"can_bind": True} if wish.environment else {}
-    if not Sandbox.objects.warm(kind).filter(**able).exists():
-        return []
     now = timezone.now()
     with transaction.atomic():
-        recipe = recipe_of(kind, deployer=deployment.current_name())
-        found = Sandbox.objects.best_warm(kind, recipe).filter(**able)
-        rows = list(found.select_related("sandbox_type")[:count])
+        rows = _best(kind, wish, count)
         if not rows:
             return []
         frozen = [row.frozen for row in rows]
@@ -105,6 +102,25 @@ def _choose(
                 idle_limit=wish.idle_limit_for(kind),
             )
     return list(zip(rows, frozen, strict=True))
+
+
+def _best(kind: SandboxType, wish: Wish, count: int) -> list[Sandbox]:
+    """
+    Lock so many warm rows that the wish can be bound to, or fewer.
+
+    Those made as the type is now come first; one of the type as it was before is better than
+    none while the pool rolls over.
+    """
+    recipe = recipe_of(kind, deployer=deployment.current_name())
+    able = Sandbox.objects.claimable(kind)
+    if wish.environment:
+        able = able.filter(can_bind=True)
+    rows = list(able.filter(recipe=recipe)[:count])
+    if len(rows) < count:
+        rows += able.exclude(recipe=recipe)[: count - len(rows)]
+    for row in rows:
+        row.sandbox_type = kind
+    return rows
 
 
 def _make_own(sandbox: Sandbox, wish: Wish, *, was_frozen: bool, actor: str) -> bool:
@@ -138,7 +154,7 @@ def _give_up(sandbox: Sandbox, reason: StopReason, detail: str, *, actor: str) -
 
 
 def _save_timeline(sandbox: Sandbox) -> None:
-    Sandbox.objects.filter(pk=sandbox.pk, first_used_at=None).update(timeline=sandbox.timeline)
+    Sandbox.objects.filter(pk=sandbox.pk).update(timeline=sandbox.timeline)
 
 
 _waiting: Counter[int] = Counter()

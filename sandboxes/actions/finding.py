@@ -27,14 +27,15 @@ def find_type(name: str | None) -> SandboxType:
     The SDK's async classes ask for NAME_async: the same type. Refused names what there is.
     """
     wanted = name or settings.PLATFORM.DEFAULT_SANDBOX_TYPE[0]
-    enabled = {kind.name: kind for kind in SandboxType.objects.filter(enabled=True)}
-    found = enabled.get(wanted) or enabled.get(wanted.removesuffix(ASYNC_SUFFIX))
-    if found is None:
+    enabled = SandboxType.objects.filter(enabled=True)
+    names = (wanted, wanted.removesuffix(ASYNC_SUFFIX))
+    found = {kind.name: kind for kind in enabled.filter(name__in=names)}
+    if not found:
+        there = ", ".join(enabled.order_by("name").values_list("name", flat=True))
         raise Refused(
-            f"There is no sandbox type {wanted!r}; there are {', '.join(sorted(enabled))}.",
-            field="sandbox_type",
+            f"There is no sandbox type {wanted!r}; there are {there}.", field="sandbox_type"
         )
-    return found
+    return found.get(wanted) or found[names[1]]
 
 
 def type_exists(name: str) -> bool:

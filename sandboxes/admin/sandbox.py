@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from sandboxes import actions
@@ -29,7 +30,8 @@ class SandboxAdmin(ReadOnlyAdmin):
     list_select_related = ("sandbox_type", "owner", "session")
     search_fields = ("name", "session__key", "owner__username")
     # The environment may hold what callers keep secret.
-    exclude = ("environment",)
+    exclude = ("environment", "timeline", "worker")
+    readonly_fields = ("came_up",)
     inlines = (EventInline,)
     date_hierarchy = "created_at"
     actions = ("release_selected",)
@@ -40,6 +42,14 @@ class SandboxAdmin(ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def badge(self, sandbox: Sandbox) -> SafeString:
         return state_badge(sandbox.state, sandbox.stop_reason, sandbox.detail)
+
+    @admin.display(description="how it came up")
+    def came_up(self, sandbox: Sandbox) -> SafeString:
+        found = sandbox.whole_timeline
+        phases = format_html_join("", "<tr><td>{}</td><td>{} ms</td></tr>", found.get("phases", ()))
+        kind, because = found.get("kind", ""), found.get("because", "")
+        words = f"{kind}: {because}" if because else kind
+        return format_html("{}<table>{}</table>", words, phases)
 
     @admin.action(permissions=["stop"], description="Release selected sandboxes")
     def release_selected(self, request: HttpRequest, queryset: QuerySet[Sandbox]) -> None:

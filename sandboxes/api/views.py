@@ -37,7 +37,7 @@ def full_record(sandbox: Sandbox) -> dict[str, object]:
         "created_at": sandbox.created_at.timestamp(),
         "expires_at": sandbox.expires_at.timestamp() if sandbox.expires_at else None,
         "idle_seconds": sandbox.idle_limit.total_seconds() if sandbox.idle_limit else None,
-        "timeline": sandbox.timeline,
+        "timeline": sandbox.whole_timeline,
     }
 
 
@@ -170,10 +170,9 @@ class Timelines(RpcView):
     def get(self, request: Request) -> Response:
         """Return p50, p95 and count per type and phase, in milliseconds, of the caller's latest."""
         mine = Sandbox.objects.owned_by(request.user).order_by("-pk")
-        rows = mine.values_list("sandbox_type__name", "timeline")[:TIMELINES]
         by_type: dict[str, list[dict[str, object]]] = {}
-        for kind, one in rows:
-            by_type.setdefault(kind, []).append(one)
+        for sandbox in mine.select_related("sandbox_type")[:TIMELINES]:
+            by_type.setdefault(sandbox.sandbox_type.name, []).append(sandbox.whole_timeline)
         return Response(
             {"data": {kind: timeline.percentiles(found) for kind, found in by_type.items()}}
         )

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from sandboxes import workers
+from sandboxes import timeline, workers
 from sandboxes.models.event import Event
 from sandboxes.querysets import SandboxQuerySet
 from sandboxes.signals import sandbox_moved
@@ -110,6 +110,7 @@ class Sandbox(models.Model):
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
     claimed_at = models.DateTimeField(null=True, blank=True)
     first_used_at = models.DateTimeField(null=True, blank=True)
+    first_call_seconds = models.FloatField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=64, blank=True)
@@ -213,6 +214,14 @@ class Sandbox(models.Model):
         return salted_hmac("sandboxes.desktop", self.name, algorithm="sha256").hexdigest()[:32]
 
     @property
+    def whole_timeline(self) -> dict[str, object]:
+        """How it came up, up to its first call: see timeline.py."""
+        whole = {**self.timeline, "phases": list(self.timeline.get("phases", ()))}
+        if self.first_call_seconds is not None:
+            timeline.note(whole, "first call", self.first_call_seconds)
+        return whole
+
+    @property
     def can_be_restored(self) -> bool:
         """
         Has it ended in a way that its caller need not notice: the next touch continues it.
@@ -248,7 +257,8 @@ class Sandbox(models.Model):
         }
         if new_state != State.WARM:
             changed["frozen"] = False
-        with transaction.atomic():
+        # Without a savepoint of its own, which costs as much as the change.
+        with transaction.atomic(savepoint=False):
             guarded = Sandbox.objects.filter(pk=self.pk, state=old_state)
             if guarded.update(**changed) != 1:
                 raise StateConflict(f"{self.name} is no longer {old_state}.")

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from sandboxes import actions
+from sandboxes import actions, directory
 from sandboxes.models import Sandbox, Session
 from sandboxes.refusals import CapReached
 from sandboxes.wire import serializers
@@ -74,6 +74,7 @@ class CreateFromPool(Slow):
         except CapReached as error:
             # The SDK takes null, and nothing else, for "none available".
             return Response({"data": None, "detail": str(error)})
+        directory.remember(sandbox)
         return Response({"data": sandbox.name})
 
 

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from sandboxes import registry
 from sandboxes.models import SandboxType
-from tests.factories import make_type
+from tests.factories import make_sandbox, make_type
 
 pytestmark = pytest.mark.django_db
 
@@ -73,3 +73,10 @@ def test_a_built_in_types_name_stays_and_it_cannot_be_deleted(as_user, post):
     assert SandboxType.objects.filter(name="base").exists()
     delete = reverse("admin:sandboxes_sandboxtype_delete", args=[kind.pk])
     assert as_user(root=True).post(delete, {"post": "yes"}).status_code == 403
+
+
+def test_a_type_shows_how_long_its_sandboxes_take(as_user):
+    kind = make_type()
+    make_sandbox(sandbox_type=kind, timeline={"phases": [["guest ready", 123.0]]})
+    page = as_user(root=True).get(reverse("admin:sandboxes_sandboxtype_change", args=[kind.pk]))
+    assert "<td>guest ready</td><td>123.0 ms</td>" in page.content.decode()
