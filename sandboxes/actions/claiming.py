@@ -66,13 +66,12 @@ def claim_next(caller: Caller, kind: SandboxType, wish: Wish, *, deadline: float
     with _waiting_for(kind) as place:
         while time.monotonic() < patience:
             begun = Sandbox.objects.coming(kind).filter(state=State.STARTING).count()
+            # Looked for after the count: one that is not in it any more may be warm by now.
+            if Sandbox.objects.warm(kind).exists() and (lent := claim(caller, kind, wish, 1)):
+                return lent[0]
             if begun <= place():
                 return None
             time.sleep(LOOK_EVERY)
-            if not Sandbox.objects.warm(kind).exists():
-                continue
-            if lent := claim(caller, kind, wish, 1):
-                return lent[0]
     return None
 
 

@@ -260,16 +260,19 @@ class Sandbox(models.Model):
         # Without a savepoint of its own, which costs as much as the change.
         with transaction.atomic(savepoint=False):
             guarded = Sandbox.objects.filter(pk=self.pk, state=old_state)
-            if guarded.update(**changed) != 1:
-                raise StateConflict(f"{self.name} is no longer {old_state}.")
-            Event.objects.create(
-                sandbox=self,
-                old_state=old_state,
-                new_state=new_state,
-                reason=str(fields.get("stop_reason", "")),
-                actor=actor,
-                detail=str(fields.get("detail", "")),
-            )
-            for name, value in changed.items():
-                setattr(self, name, value)
-            transaction.on_commit(lambda: sandbox_moved.send(type(self), sandbox=self))
+            moved = guarded.update(**changed) == 1
+            if moved:
+                Event.objects.create(
+                    sandbox=self,
+                    old_state=old_state,
+                    new_state=new_state,
+                    reason=str(fields.get("stop_reason", "")),
+                    actor=actor,
+                    detail=str(fields.get("detail", "")),
+                )
+                transaction.on_commit(lambda: sandbox_moved.send(type(self), sandbox=self))
+        if not moved:
+            # Outside: nothing was written, so a caller's transaction is still good.
+            raise StateConflict(f"{self.name} is no longer {old_state}.")
+        for name, value in changed.items():
+            setattr(self, name, value)
