@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from sandboxes import behind, registry
+from sandboxes import behind, lifecycle, registry
+from sandboxes.actions.creating import draft
 from sandboxes.models import ImageBuild, Sandbox, SandboxType
 from sandboxes.models.image_build import BUILD_LEASE, OPEN_BUILDS, BuildState
 from sandboxes.models.sandbox import lease_end
@@ -50,6 +52,21 @@ def make_sandbox(state=State.RUNNING, **fields):
         "stopped_at": timezone.now() if state == State.STOPPED else None,
     }
     return Sandbox.objects.create(**defaults | fields)
+
+
+def make_warm(count=1, *, sandbox_type=None, **fields):
+    """Start warm sandboxes as the keeper does; fields are changed on their rows afterwards."""
+    kind = sandbox_type or make_type()
+    made = []
+    for _ in range(count):
+        sandbox = draft(kind)
+        sandbox.save(force_insert=True)
+        lifecycle.start(sandbox, actor="keeper", deadline=time.monotonic() + 30)
+        made.append(sandbox)
+    rows = Sandbox.objects.filter(pk__in=[sandbox.pk for sandbox in made])
+    if fields:
+        rows.update(**fields)
+    return list(rows.order_by("pk"))
 
 
 def make_build(state=BuildState.SUCCEEDED, **fields):

@@ -5,7 +5,7 @@ from django.db import connections
 
 from sandboxes import deployment, directory, pulling, registry, tokens, wakeup
 from sandboxes.models import Installation
-from tests.factories import make_caller
+from tests.factories import let_work_behind_end, make_caller
 
 
 @pytest.fixture
@@ -30,9 +30,19 @@ def fake(platform, tmp_path):
     deployer = deployment.current()
     yield deployer
     deployer.fail_inspect = None
+    let_work_behind_end()
     for seen in list(type(deployer).inspect_all(deployer)):
         deployer.vanish(seen.name)
     deployment.forget()
+
+
+@pytest.fixture
+def pausing(fake):
+    """The names that the fake deployer holds paused; it can pause with this."""
+    paused = set()
+    fake.supports_pause = True
+    fake.pause, fake.unpause = paused.add, paused.discard
+    return paused
 
 
 @pytest.fixture
