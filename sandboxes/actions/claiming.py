@@ -36,20 +36,28 @@ def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[San
     Lend up to so many warm sandboxes, each bound to the wish and seen to answer.
 
     One that turns out to be dead is given up, and another takes its place. Raise Refused for
-    what a guest will not be given.
+    what a guest will not be given; then none is lent.
     """
+    taken: list[Sandbox] = []
     lent: list[Sandbox] = []
-    while len(lent) < count:
-        watch_from = time.monotonic()
-        chosen = _choose(caller, kind, wish, count - len(lent))
-        if not chosen:
-            break
-        wakeup.ring()
-        for sandbox, was_frozen in chosen:
-            timeline.say_warm(sandbox.timeline)
-            timeline.note(sandbox.timeline, "claimed", time.monotonic() - watch_from)
-            if _make_own(sandbox, wish, was_frozen=was_frozen, actor=caller.actor):
-                lent.append(sandbox)
+    try:
+        while len(lent) < count:
+            watch_from = time.monotonic()
+            chosen = _choose(caller, kind, wish, count - len(lent))
+            if not chosen:
+                break
+            taken += [sandbox for sandbox, _ in chosen]
+            wakeup.ring()
+            for sandbox, was_frozen in chosen:
+                timeline.say_warm(sandbox.timeline)
+                timeline.note(sandbox.timeline, "claimed", time.monotonic() - watch_from)
+                if _make_own(sandbox, wish, was_frozen=was_frozen, actor=caller.actor):
+                    lent.append(sandbox)
+    except BaseException:
+        for sandbox in taken:
+            if sandbox.state == State.RUNNING:
+                ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+        raise
     for sandbox in lent:
         behind.submit(_save_timeline, sandbox)
     return lent
