@@ -1,0 +1,106 @@
+"""Several sandboxes for one caller: all or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployers.errors import Rejected
+from deployers.fake.guest import Handler
+from sandboxes import actions, lifecycle
+from sandboxes.binding import File
+from sandboxes.models import Event, Sandbox
+from sandboxes.refusals import CapReached, Refused
+from sandboxes.states import State, StopReason
+from tests.factories import let_work_behind_end, make_warm
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def nothing_is_left(fake):
+    let_work_behind_end()
+    live = Sandbox.objects.exclude(state=State.STOPPED)
+    folders = [row.workspace for row in Sandbox.objects.all() if Path(row.workspace).exists()]
+    return not live and not list(fake.inspect_all()) and not folders
+
+
+def test_warm_ones_are_lent_together_in_one_transaction(fake, alice):
+    warm = make_warm(3)
+    lent = actions.create_many(alice, 3, session_key="s")
+    assert [sandbox.pk for sandbox in lent] == [sandbox.pk for sandbox in warm]
+    rows = Sandbox.objects.all()
+    assert len(set(rows.values_list("claimed_at", flat=True))) == 1
+    assert set(rows.values_list("state", "session__key")) == {(State.RUNNING, "s")}
+
+
+def test_those_that_no_warm_one_is_there_for_are_made(fake, alice):
+    warm = make_warm(2)
+    lent = actions.create_many(alice, 5)
+    assert len({sandbox.pk for sandbox in lent}) == 5
+    kinds = [sandbox.timeline["kind"] for sandbox in lent]
+    assert (kinds.count("warm"), kinds.count("cold")) == (len(warm), 3)
+    assert Sandbox.objects.filter(state=State.RUNNING).count() == 5
+
+
+def test_a_new_one_that_fails_gives_the_warm_ones_back(fake, alice):
+    warm = make_warm(2)
+    fake.fail_start = Rejected("there is no such image")
+    with pytest.raises(lifecycle.StartFailed, match="no such image"):
+        actions.create_many(alice, 3)
+    assert nothing_is_left(fake)
+    given_back = Sandbox.objects.filter(pk__in=[sandbox.pk for sandbox in warm])
+    assert set(given_back.values_list("stop_reason", flat=True)) == {StopReason.RELEASED}
+
+
+def test_one_new_one_that_fails_of_several_takes_the_others_along(fake, alice):
+    started = []
+
+    def fail_the_third(name):
+        started.append(name)
+        return Rejected("no more") if len(started) == 3 else None
+
+    fake.fail_start = fail_the_third
+    with pytest.raises(lifecycle.StartFailed, match="no more"):
+        actions.create_many(alice, 4)
+    assert nothing_is_left(fake)
+
+
+def test_a_cap_that_is_too_low_for_all_lends_none(fake, alice, platform):
+    make_warm(2)
+    platform.MAX_SANDBOX_INSTANCES = 3
+    with pytest.raises(CapReached):
+        actions.create_many(alice, 5)
+    assert nothing_is_left(fake)
+
+
+def refuse_files_in(monkeypatch, sandbox):
+    """Let the guest of one sandbox refuse every file."""
+    put = Handler.put_workspace_file
+
+    def refuse(handler):
+        if str(handler.server.workspace) == sandbox.workspace:
+            b"".join(handler.body())
+            return handler.reply(507, {"detail": "The disk is full."})
+        return put(handler)
+
+    monkeypatch.setattr(Handler, "put_workspace_file", refuse)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_guest_that_refuses_the_files_leaves_nothing_lent(fake, alice, monkeypatch, which):
+    warm = make_warm(3, can_bind=False)
+    refuse_files_in(monkeypatch, warm[which])
+    with pytest.raises(Refused, match="The disk is full") as caught:
+        actions.create_many(alice, 3, files=(File("f", b"x"),))
+    assert caught.value.field == "files"
+    assert nothing_is_left(fake)
+
+
+def test_a_dead_one_of_several_is_made_up_for(fake, alice):
+    dead, *healthy = make_warm(4)
+    fake.kill(dead.name)
+    lent = actions.create_many(alice, 3)
+    assert {sandbox.pk for sandbox in lent} == {sandbox.pk for sandbox in healthy}
+    let_work_behind_end()
+    assert Event.objects.filter(sandbox=dead, new_state=State.STOPPED).exists()
