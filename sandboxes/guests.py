@@ -25,7 +25,11 @@ MARGIN_SECONDS = 3.0
 
 
 class Unreachable(Exception):
-    """No guest answers at the sandbox's address."""
+    """No guest answers at the sandbox's address; sent tells whether it may have had the request."""
+
+    def __init__(self, sentence: str, *, sent: bool) -> None:
+        super().__init__(sentence)
+        self.sent = sent
 
 
 @dataclass(slots=True)
@@ -151,8 +155,10 @@ async def request(
             ) as response,
         ):
             yield response
-    except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError) as error:
-        raise Unreachable(str(error)) from error
+    except aiohttp.ClientConnectorError as error:
+        raise Unreachable(str(error), sent=False) from error
+    except aiohttp.ServerDisconnectedError as error:
+        raise Unreachable(str(error), sent=True) from error
 
 
 async def why_unreachable(place: Place) -> Refusal:
@@ -179,7 +185,7 @@ async def call(
     except TimeoutError as error:
         raise TooSlow(f"Sandbox {place.name} did not answer in time.") from error
     except aiohttp.ClientError as error:
-        raise Unreachable(type(error).__name__) from error
+        raise Unreachable(type(error).__name__, sent=True) from error
 
 
 async def first_used(place: Place) -> Place:

@@ -68,6 +68,20 @@ class Server:
             )
         return self.process
 
+    def manage(self, *command: str) -> str:
+        """Run another command of manage.py with this server's settings; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, str(BASE_DIR / "manage.py"), *command],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def start(self) -> Server:
         self.spawn()
         deadline = time.monotonic() + 60

@@ -237,6 +237,12 @@ class Sandbox(models.Model):
             self.stop_reason == StopReason.LOST and bool(self.claimed_at) and not self.first_used_at
         )
 
+    def _lease_end(self, fields: dict[str, object]) -> datetime:
+        """Return until when the worker of the next step holds it; a session's are held apart."""
+        if self.restores_id or fields.get("stop_reason") == StopReason.IDLE:
+            return timezone.now() + timedelta(seconds=settings.PLATFORM.HEARTBEAT_LOCK_TTL)
+        return lease_end()
+
     def move_to(self, new_state: State, *, actor: str, **fields: object) -> None:
         """
         Move to new_state, saving fields with it and writing an Event.
@@ -251,7 +257,7 @@ class Sandbox(models.Model):
         changed: dict[str, object] = {
             "state": new_state,
             "updated_at": now,
-            "worker_until": lease_end() if new_state in UNFINISHED else None,
+            "worker_until": self._lease_end(fields) if new_state in UNFINISHED else None,
             "worker": workers.current() if new_state in UNFINISHED else "",
             **fields,
         }

@@ -72,12 +72,14 @@ async def _call(place: Place, method: str, path: str, **options: object) -> byte
     """
     Call the guest; raise GuestRefused, TooSlow, or why nobody answers there.
 
-    One that died before it was ever used has another in its place, and the caller need not know.
+    One that died before it was ever used has another in its place, and the caller need not know;
+    but what may have run once is not run again.
     """
     try:
         code, body = await guests.call(place, method, path, **options)
     except guests.Unreachable as error:
-        if place.used:
+        if place.used or error.sent:
+            await heartbeat.note_use(place, 0.0)
             raise await guests.why_unreachable(place) from error
         place = await directory.replacement(place)
         try:
