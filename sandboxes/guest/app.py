@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .binding import Binding
 from .config import Config
 from .exchange import answer
 from .kernel.cells import Cells
@@ -22,7 +23,7 @@ from .watcher import Watcher
 from .workspace.routes import WorkspaceRoutes
 
 PROTOCOL = 1
-FEATURES = ["ipython", "mcp", "shell", "watcher", "workspace"]
+FEATURES = ["bind", "ipython", "mcp", "shell", "watcher", "workspace"]
 
 
 class Guest:
@@ -34,6 +35,7 @@ class Guest:
         self.mcp_servers = McpServers(config)
         self.watcher = Watcher(config)
         self.workspace = WorkspaceRoutes(config.workspace)
+        self.binding = Binding(config, self._use)
         app = Starlette(
             routes=self._routes(),
             exception_handlers={
@@ -58,10 +60,15 @@ class Guest:
         """Clean up at the very end, when no process runs any more."""
         self.cells.close()
 
+    def _use(self, config: Config) -> None:
+        for part in (self.shell, self.cells, self.mcp_servers, self.watcher):
+            part.use(config)
+
     def _routes(self) -> list[Route]:
         return [
             Route("/fastapi/healthz", _healthz),
             Route("/v1/capabilities", _capabilities),
+            _post("/v1/bind", self.binding.bind),
             _post("/fastapi/tools/run_ipython_cell", self.cells.run_ipython_cell),
             _post("/fastapi/tools/run_shell_command", self.shell.run_shell_command),
             _post("/fastapi/mcp/add_servers", self.mcp_servers.add_servers),

@@ -27,6 +27,7 @@ TEXT = Kind((str,), "a string")
 NUMBER = Kind((int, float), "a number")
 FLAG = Kind((bool,), "true or false")
 OBJECT = Kind((dict,), "an object")
+LIST = Kind((list,), "a list")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ANSWER_MARGIN = 5.0
@@ -18,6 +18,9 @@ ANSWER_MARGIN = 5.0
 
 OUTPUT_LIMIT = 1024 * 1024
 """Bytes kept of each output stream of one call."""
+
+OWN_PARENT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+"""The guest's own place on PYTHONPATH, which would make it importable, and shadowable, by cells."""
 
 
 class ConfigError(Exception):
@@ -42,13 +45,17 @@ class Config:
     child_env: Mapping[str, str] = field(repr=False)
     """The environment of everything the guest starts: without its secret and its settings."""
 
+    _given_env: Mapping[str, str] = field(repr=False)
+    """What child_env was made from, without the secret."""
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Config:
         secret = environ.get("SECRET_TOKEN", "")
         if not secret:
             raise ConfigError("SECRET_TOKEN is not set; without it anyone could run code here.")
         workspace = environ.get("WORKSPACE_DIR") or "/workspace"
-        return cls(
+        given = {name: value for name, value in environ.items() if name != "SECRET_TOKEN"}
+        config = cls(
             secret=secret,
             workspace=_usable_workspace(workspace),
             port=_whole_number(environ, "GUEST_PORT", 80),
@@ -56,8 +63,25 @@ class Config:
             call_limit=max(1.0, _seconds(environ, "NGINX_TIMEOUT", 60.0) - ANSWER_MARGIN),
             mcp_servers_file=environ.get("GUEST_MCP_CONFIG") or None,
             kernel_python=environ.get("GUEST_KERNEL_PYTHON") or sys.executable,
-            child_env=_child_environment(environ, workspace),
+            child_env=_child_environment(given, workspace),
+            _given_env=given,
         )
+        config.make_room_for_pip()
+        return config
+
+    def with_environment(self, more: Mapping[str, str]) -> Config:
+        """Return what the guest would have been told if its environment had had these, too."""
+        given = {**self._given_env, **more}
+        return replace(self, child_env=_child_environment(given, self.workspace), _given_env=given)
+
+    def make_room_for_pip(self) -> None:
+        """Make the directory below HOME that `pip install` puts packages into."""
+        # Python looks there only if it exists when it starts, and kernels live long.
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        with contextlib.suppress(OSError):
+            os.makedirs(
+                f"{self.child_env['HOME']}/.local/lib/{version}/site-packages", exist_ok=True
+            )
 
 
 def _whole_number(environ: Mapping[str, str], name: str, default: int | None) -> int | None:
@@ -94,17 +118,11 @@ def _usable_workspace(path: str) -> str:
 
 
 def _child_environment(environ: Mapping[str, str], workspace: str) -> dict[str, str]:
-    env = {
-        name: value
-        for name, value in environ.items()
-        if name != "SECRET_TOKEN" and not name.startswith("GUEST_")
-    }
-    # The guest's own place on PYTHONPATH would make it importable, and shadowable, there.
-    own_parent = str(Path(__file__).resolve().parent.parent)
+    env = {name: value for name, value in environ.items() if not name.startswith("GUEST_")}
     paths = [
         entry
         for entry in env.pop("PYTHONPATH", "").split(os.pathsep)
-        if entry and os.path.realpath(entry) != own_parent
+        if entry and os.path.realpath(entry) != OWN_PARENT
     ]
     if paths:
         env["PYTHONPATH"] = os.pathsep.join(paths)
@@ -112,19 +130,11 @@ def _child_environment(environ: Mapping[str, str], workspace: str) -> dict[str, 
     env.setdefault("LANG", "C.UTF-8")
     env["HOME"] = _usable_home(env.get("HOME", ""), workspace)
     env["USER"] = env["LOGNAME"] = _user_name()
-    _prepare_for_pip(env)
+    # Where `pip install` puts programs.
+    local = str(Path(env["HOME"]) / ".local/bin")
+    if local not in env["PATH"].split(os.pathsep):
+        env["PATH"] = f"{local}{os.pathsep}{env['PATH']}"
     return env
-
-
-def _prepare_for_pip(env: dict[str, str]) -> None:
-    """Let what `pip install` puts below HOME be found, by name and by import."""
-    local = Path(env["HOME"]) / ".local"
-    if str(local / "bin") not in env["PATH"].split(os.pathsep):
-        env["PATH"] = f"{local / 'bin'}{os.pathsep}{env['PATH']}"
-    # Python looks there only if the directory exists when it starts, and kernels live long.
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    with contextlib.suppress(OSError):
-        (local / "lib" / version / "site-packages").mkdir(parents=True, exist_ok=True)
 
 
 def _user_name() -> str:
@@ -138,7 +148,7 @@ def _user_name() -> str:
 def _usable_home(home: str, workspace: str) -> str:
     """Keep a HOME that can be written; else make a private one, in /tmp if possible."""
     # "/" is what engines set for a uid without a passwd entry.
-    if home not in ("", "/") and Path(home).is_dir() and os.access(home, os.W_OK | os.X_OK):
+    if home not in ("", "/") and os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
         return home
     parents = [workspace]
     with contextlib.suppress(FileNotFoundError):  # no directory at all can be written

@@ -27,12 +27,12 @@ NOT_STARTED = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.ENO
 
 class Shell:
     def __init__(self, config: Config) -> None:
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Run commands from now on in the environment of this config."""
         self._config = config
-        path = config.child_env["PATH"]
-        self._program = next(
-            (found for found in ("/bin/bash", shutil.which("bash", path=path)) if _runs(found)),
-            "/bin/sh",
-        )
+        self._program = _find_shell(config.child_env["PATH"])
         self._plain = PlainCommands(
             self._program,
             config.child_env,
@@ -114,8 +114,10 @@ class Shell:
         )
 
 
-def _runs(path: str | None) -> bool:
-    return path is not None and os.access(path, os.X_OK)
+def _find_shell(path: str) -> str:
+    if os.access("/bin/bash", os.X_OK):
+        return "/bin/bash"
+    return shutil.which("bash", path=path) or "/bin/sh"
 
 
 async def _script(content: bytes) -> int:

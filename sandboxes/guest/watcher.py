@@ -41,10 +41,14 @@ DIFF_OPTIONS = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames")
 
 class Watcher:
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._env = _environment(config)
         # git locks its index and fails instead of waiting.
         self._turn = asyncio.Lock()
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Run git from now on in the environment of this config."""
+        self._config = config
+        self._env = _environment(config)
 
     async def commit_changes(self, request: Request) -> Response:
         fields = await read_fields(

@@ -31,6 +31,18 @@ class Cells:
         self._turn = asyncio.Lock()
         self._kernel: Kernel | None = None
         self._starting: asyncio.Task[Kernel] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+
+    def use(self, config: Config) -> None:
+        """
+        Run cells from now on in the environment of this config.
+
+        A kernel that runs or starts is replaced in the background, and later cells wait for
+        that: what a process was started with cannot be changed in it.
+        """
+        self._config = config
+        if self._kernel is not None or self._starting is not None:
+            self._replacing = asyncio.create_task(self._replace())
 
     async def run_ipython_cell(self, request: Request) -> Response:
         fields = await read_fields(
@@ -46,11 +58,27 @@ class Cells:
         """Leave no files behind; the process has been killed already."""
         if self._kernel is not None:
             self._kernel.remove_directory()
+        if self._starting is not None and _succeeded(self._starting):
+            self._starting.result().remove_directory()
+
+    async def _replace(self) -> None:
+        async with self._turn:
+            starting, self._starting = self._starting, None
+            if starting is not None:
+                starting.cancel()
+                await asyncio.wait({starting})
+                if _succeeded(starting):
+                    await starting.result().end()
+            if self._kernel is not None:
+                await self._drop(self._kernel)
+            self._starting = self._begin_to_start()
 
     async def _run(self, code: str, limit: float) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + limit
         try:
             async with asyncio.timeout(limit):
+                if self._replacing is not None:
+                    await asyncio.wait({self._replacing})
                 await self._turn.acquire()
         except TimeoutError:
             return results.failure(
@@ -104,9 +132,7 @@ class Cells:
     async def _started_kernel(self, deadline: float) -> Kernel:
         """Start a kernel; where a cell is too short to see it ready, the next one finds it."""
         if self._starting is None:
-            self._starting = asyncio.create_task(Kernel.start(self._config, START_LIMIT))
-            # Looked at, so that asyncio does not log it when no other cell comes.
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._starting = self._begin_to_start()
         await asyncio.wait({self._starting}, timeout=_until(deadline))
         if not self._starting.done():
             raise KernelFailed(
@@ -114,6 +140,12 @@ class Cells:
             )
         started, self._starting = self._starting, None
         return started.result()
+
+    def _begin_to_start(self) -> asyncio.Task[Kernel]:
+        starting = asyncio.create_task(Kernel.start(self._config, START_LIMIT))
+        # Looked at, so that asyncio does not log it when no other cell comes.
+        starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return starting
 
     async def _interrupt(self, kernel: Kernel, execution: Any) -> bool:
         """Stop a cell; return whether the kernel survived it."""
@@ -132,6 +164,10 @@ class Cells:
     async def _drop(self, kernel: Kernel) -> None:
         self._kernel = None
         await kernel.end()
+
+
+def _succeeded(task: asyncio.Task[Kernel]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _until(deadline: float) -> float:

@@ -31,11 +31,25 @@ class McpServers:
         self._servers: dict[str, Server] = {}
         self._adding = asyncio.Lock()
         self._loading: asyncio.Task[None] | None = None
+        self._bound = False
 
     def load_configured(self) -> None:
         """Begin to start the servers that were configured when the image was built."""
         if self._config.mcp_servers_file:
             self._loading = asyncio.create_task(self._load(self._config.mcp_servers_file))
+
+    def use(self, config: Config) -> None:
+        """
+        Start servers from now on in the environment of this config.
+
+        Those there are already are started anew in the background, and whoever asks for tools
+        waits for that. Configured ones that did not start get another chance: what they lacked
+        may be in the environment now.
+        """
+        self._config = config
+        self._bound = True
+        if self._loading is not None or self._servers:
+            self._loading = asyncio.create_task(self._start_anew(self._loading))
 
     async def add_servers(self, request: Request) -> Response:
         fields = await read_fields(
@@ -67,12 +81,35 @@ class McpServers:
             text = await asyncio.to_thread(_read, path)
             await self._add(parse_configs(json.loads(text)), overwrite=False)
         except HTTPException as error:
-            logger.warning("MCP servers of %s: %s", path, error.detail)
+            logger.warning("MCP servers of %s: %s", path, self._loggable(error.detail))
         except (OSError, ValueError) as error:
             logger.warning("MCP servers of %s cannot be read: %s", path, error)
 
+    async def _start_anew(self, loading: asyncio.Task[None] | None) -> None:
+        if loading is not None:
+            loading.cancel()
+            await asyncio.wait({loading})
+        async with self._adding:
+            await asyncio.gather(*map(self._try_start_anew, self._servers.values()))
+        if self._config.mcp_servers_file:
+            await self._load(self._config.mcp_servers_file)
+
+    async def _try_start_anew(self, server: Server) -> None:
+        from .server import ServerFailed
+
+        try:
+            await server.start_anew(self._config, self._config.call_limit)
+        except ServerFailed as failed:
+            reason = self._loggable(failed)
+            logger.warning("MCP server %s did not start anew: %s", server.name, reason)
+
+    def _loggable(self, reason: object) -> object:
+        """Return a reason, except where a program's last words in it may be a caller's keys."""
+        return "the reason is for the caller only." if self._bound else reason
+
     async def _loaded(self) -> None:
-        if self._loading is not None:
+        # Again, because a loading may have been given up for another.
+        while self._loading is not None and not self._loading.done():
             await asyncio.wait({self._loading})
 
     async def _add(self, configs: dict[str, ServerConfig], *, overwrite: bool) -> None:
@@ -137,7 +174,8 @@ class McpServers:
             try:
                 await server.refresh(min(LISTING_LIMIT, self._config.call_limit))
             except (ServerFailed, TimeoutError) as error:
-                logger.warning("MCP server %s cannot list its tools: %s", server.name, error)
+                reason = self._loggable(error)
+                logger.warning("MCP server %s cannot list its tools: %s", server.name, reason)
 
         await asyncio.gather(*(refresh(server) for server in self._servers.values()))
 

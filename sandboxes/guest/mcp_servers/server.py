@@ -83,6 +83,13 @@ class Server:
                     raise ServerFailed(f"no answer within {limit:g} s{self._last_words()}")
                 raise ServerFailed(self._reason)
 
+    async def start_anew(self, guest: Config, limit: float) -> None:
+        """Replace a program by one in the environment of this config; raises ServerFailed."""
+        self._guest = guest
+        if isinstance(self._config, ProgramConfig):
+            await self.stop()
+            await self.start(limit)
+
     async def stop(self) -> None:
         """Close the connection; of a program, end the whole group."""
         task, self._task = self._task, None

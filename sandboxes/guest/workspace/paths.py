@@ -63,19 +63,27 @@ class Paths:
 
     @contextlib.contextmanager
     def place(
-        self, path: str, *, follow: bool = True, make_parents: bool = False
+        self,
+        path: str,
+        *,
+        follow: bool = True,
+        make_parents: bool = False,
+        made: list[str] | None = None,
     ) -> Iterator[Place]:
         """
         Open the directory that holds a path, and close it afterwards.
 
-        follow says whether a link at the very end is followed, too. Raises HTTPException: 403
-        for what leads outside, 404 (MissingParent) or 409 for a directory on the way that is
-        missing or is none, 422 for a path that cannot be one.
+        follow says whether a link at the very end is followed, too. With made, parents are made
+        and added to it, each after the one that holds it. Raises HTTPException: 403 for what
+        leads outside, 404 (MissingParent) or 409 for a directory on the way that is missing or
+        is none, 422 for a path that cannot be one.
         """
         shown = self.absolute(path)
         opened = [os.open(self.root, OPEN_DIRECTORY & ~os.O_NOFOLLOW)]
         try:
-            name = self._descend(shown, opened, follow=follow, make_parents=make_parents)
+            if made is None and make_parents:
+                made = []
+            name = self._descend(shown, opened, follow=follow, made=made)
             yield Place(opened[-1], name, shown, is_root=name == "." and len(opened) == 1)
         finally:
             for fd in opened:
@@ -92,7 +100,9 @@ class Paths:
             raise self._outside(path)
         return full
 
-    def _descend(self, shown: str, opened: list[int], *, follow: bool, make_parents: bool) -> str:
+    def _descend(
+        self, shown: str, opened: list[int], *, follow: bool, made: list[str] | None
+    ) -> str:
         todo = deque(_components(self._below(shown, self.root) or ""))
         links = 0
         while todo:
@@ -113,7 +123,7 @@ class Paths:
             elif not todo:
                 return part
             else:
-                opened.append(self._open_directory(part, opened[-1], shown, make_parents))
+                opened.append(self._open_directory(part, opened[-1], shown, made))
         return "."
 
     def _enter_link(self, target: str, shown: str, opened: list[int]) -> list[str]:
@@ -128,16 +138,18 @@ class Paths:
                 return _components(below)
         raise self._outside(shown)
 
-    def _open_directory(self, name: str, parent: int, shown: str, make: bool) -> int:
+    def _open_directory(self, name: str, parent: int, shown: str, made: list[str] | None) -> int:
         try:
             return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
         except FileNotFoundError:
-            if not make:
+            if made is None:
                 raise MissingParent(shown) from None
         except NotADirectoryError:
             raise HTTPException(409, f"{name} on the way to {shown} is not a directory.") from None
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=parent)
+            # By its real path: shown may lead there through links.
+            made.append(os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name))
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
 
     @staticmethod
