@@ -3,7 +3,8 @@ A guest that plays its part: the guest protocol over HTTP, in memory, and nothin
 
 A command is a sequence of these, joined by ; or &&: `echo TEXT`, `sleep SECONDS`, `exit CODE`,
 `printenv NAME`, `fail TEXT` (TEXT on stderr, code 1). A cell is the same or any other text,
-which is its own output. Beyond the protocol, to look at a proxy from behind:
+which is its own output. With can_bind=False it is an older guest, which has no POST /v1/bind.
+Beyond the protocol, to look at a proxy from behind:
 
 ANY /fastapi/echo…                        method, path, query, headers, body_length, body_sha256
 GET /fastapi/drip?pieces=3&seconds=0.1    a chunked answer, piece by piece
@@ -11,6 +12,8 @@ GET /fastapi/drip?pieces=3&seconds=0.1    a chunked answer, piece by piece
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import hashlib
 import hmac
@@ -25,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, urlsplit
 
 PIECE = 64 * 1024
+RESERVED = ("SECRET_TOKEN", "NGINX_TIMEOUT", "WORKSPACE_DIR")
 
 
 class FakeGuest(ThreadingHTTPServer):
@@ -42,9 +46,13 @@ class FakeGuest(ThreadingHTTPServer):
         port: int = 0,
         delay: float = 0,
         status: int = 200,
+        can_bind: bool = True,
     ) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.env = env
+        self.env = dict(env)
+        self.can_bind = can_bind
+        self.bound: dict[str, object] | None = None
+        self.binding = threading.Lock()
         self.files = files
         self.workspace = workspace
         self.status = status
@@ -89,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         path = parts.path.removeprefix("/fastapi/")
+        if path.startswith("/v1/"):
+            path = path[1:]
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given, self.server.env.get("SECRET_TOKEN", "")):
             # The body stays unread, so nothing further can be read from this connection.
@@ -110,6 +120,40 @@ class Handler(BaseHTTPRequestHandler):
     def get_healthz(self) -> None:
         late = time.monotonic() < self.server.healthy_at
         self.reply(503 if late else self.server.status, b"starting" if late else b"OK")
+
+    def get_v1_capabilities(self) -> None:
+        features = ["bind"] * self.server.can_bind + ["ipython", "mcp", "shell", "workspace"]
+        self.reply(200, {"guest": "sandboxplatform", "protocol": 1, "features": features})
+
+    def post_v1_bind(self) -> None:
+        body = self.body_json()
+        if not self.server.can_bind:
+            return self.reply(404, {"detail": "This guest has no POST /v1/bind."})
+        environment, files = body.get("environment") or {}, body.get("files") or []
+        for name, value in environment.items():
+            if name in RESERVED or name.startswith("GUEST_") or not isinstance(value, str):
+                detail = f"Field 'environment.{name}' is reserved, or no string."
+                return self.reply(422, {"detail": detail})
+        try:
+            contents = {
+                self.key(file["path"]): base64.b64decode(file["content"], validate=True)
+                for file in files
+            }
+        except binascii.Error:
+            return self.reply(422, {"detail": "Field 'files' has content that is not base64."})
+        if outside := [path for path in contents if ".." in PurePosixPath(path).parts]:
+            return self.reply(403, {"detail": f"{outside[0]} leads outside the workspace."})
+        with self.server.binding:
+            wanted = {"environment": environment, "files": files} if environment or files else None
+            if wanted and self.server.bound not in (None, wanted):
+                detail = "This sandbox is bound already, to other content; take a fresh one."
+                return self.reply(409, {"detail": detail})
+            if wanted and self.server.bound is None:
+                self.server.env.update(environment)
+                for path, content in contents.items():
+                    self.write(path, content)
+                self.server.bound = wanted
+        return self.reply(200, {"bound": True})
 
     def post_tools_run_shell_command(self) -> None:
         stdout, stderr, code = self.run(self.body_json()["command"])
@@ -145,12 +189,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def put_workspace_file(self) -> None:
         path, content = self.query["path"], b"".join(self.body())
-        if self.server.workspace is None:
-            self.server.files[self.key(path)] = content
-        else:
-            target = self.server.workspace / self.key(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+        self.write(path, content)
         self.reply(200, self.entry(path, len(content)))
 
     def get_workspace_exists(self) -> None:
@@ -229,6 +268,14 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.files.get(self.key(path))
         target = self.server.workspace / self.key(path)
         return target.read_bytes() if target.is_file() else None
+
+    def write(self, path: str, content: bytes) -> None:
+        if self.server.workspace is None:
+            self.server.files[self.key(path)] = content
+        else:
+            target = self.server.workspace / self.key(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
 
     def entry(self, path: str, size: int) -> dict[str, object]:
         key = self.key(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import socket
@@ -12,6 +13,7 @@ from deployers.base import Phase
 from deployers.errors import PortTaken, Rejected, Unavailable
 from deployers.fake import FakeDeployer
 from deployers.fake.deployer import IMAGE_BYTES
+from deployers.fake.guest import FakeGuest
 from tests.deployers.contract import (
     TOKEN,
     DeployerContract,
@@ -238,6 +240,66 @@ class TestGuest(FakeSteps):
         url = self.start(deployer, make_spec(workspace=tmp_path)).url
         fetch(url, "/fastapi/workspace/file?path=d/f", method="PUT", body=b"kept")
         assert (tmp_path / "d" / "f").read_bytes() == b"kept"
+
+    def bind(self, url, environment=None, **files):
+        listed = [
+            {"path": path, "content": base64.b64encode(content).decode()}
+            for path, content in files.items()
+        ]
+        return self.call(url, "/v1/bind", {"environment": environment or {}, "files": listed})
+
+    def printed(self, url, name):
+        body = {"command": f"printenv {name}"}
+        _, answer = self.call(url, "/fastapi/tools/run_shell_command", body)
+        return answer["content"][0]["text"]
+
+    def test_it_says_that_it_can_be_bound(self, url):
+        answer = self.call(url, "/v1/capabilities")[1]
+        assert (answer["guest"], answer["protocol"]) == ("sandboxplatform", 1)
+        assert "bind" in answer["features"]
+
+    def test_it_has_the_environment_and_the_files_it_is_bound_to(self, url):
+        assert self.bind(url, {"FRUIT": "fig"}, **{"d/f": b"kept"}) == (200, {"bound": True})
+        assert self.printed(url, "FRUIT") == "fig\n"
+        assert self.printed(url, "COLOUR") == "blue\n"
+        assert fetch(url, "/fastapi/workspace/file?path=d/f")[2] == b"kept"
+
+    def test_it_writes_what_it_is_bound_to_into_its_workspace(self, deployer, make_spec, tmp_path):
+        url = self.start(deployer, make_spec(workspace=tmp_path)).url
+        assert self.bind(url, f=b"kept")[0] == 200
+        assert (tmp_path / "f").read_bytes() == b"kept"
+
+    def test_it_is_bound_once_but_to_the_same_as_often_as_asked(self, url):
+        assert self.call(url, "/v1/bind", {}) == (200, {"bound": True})
+        for _ in range(2):
+            assert self.bind(url, {"FRUIT": "fig"}, f=b"1") == (200, {"bound": True})
+        for other in ({"FRUIT": "kiwi"}, {"FRUIT": "fig", "MORE": "1"}):
+            status, answer = self.bind(url, other, f=b"1")
+            assert status == 409
+            assert "is bound already" in answer["detail"]
+        assert self.bind(url, {"FRUIT": "fig"}, f=b"2")[0] == 409
+        assert self.call(url, "/v1/bind", {}) == (200, {"bound": True})
+        assert self.printed(url, "FRUIT") == "fig\n"
+
+    def test_it_refuses_what_a_guest_cannot_be_bound_to(self, url):
+        for name, value in (("SECRET_TOKEN", "mine"), ("GUEST_PORT", "1"), ("N", 1)):
+            status, answer = self.bind(url, {name: value})
+            assert status == 422
+            assert f"environment.{name}'" in answer["detail"]
+        assert self.bind(url, {"A": "a"}, **{"../f": b""})[0] == 403
+        wrong = {"environment": {"A": "a"}, "files": [{"path": "f", "content": "*"}]}
+        assert self.call(url, "/v1/bind", wrong)[0] == 422
+        assert self.printed(url, "A") == ""
+        assert self.bind(url, {"A": "b"}) == (200, {"bound": True})
+
+    def test_an_older_guest_cannot_be_bound(self):
+        guest = FakeGuest(env={"SECRET_TOKEN": TOKEN}, files={}, can_bind=False)
+        try:
+            assert "bind" not in self.call(guest.url, "/v1/capabilities")[1]["features"]
+            assert self.bind(guest.url, {"A": "a"})[0] == 404
+            assert self.printed(guest.url, "A") == ""
+        finally:
+            guest.close()
 
     def test_it_echoes_any_method(self, url):
         for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
