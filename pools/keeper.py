@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from deployers.errors import DeployerError
@@ -118,8 +118,8 @@ class Keeper:
     def _carry_out(self, pool: Pool, plan: Plan, report: Report) -> None:
         for sandbox, reason in plan.end:
             names = report.outdated if reason == StopReason.OUTDATED else report.surplus
-            names.append(sandbox.name)
-            ending.stop_soon(sandbox, reason=reason, actor=ACTOR)
+            if ending.stop_soon(sandbox, reason=reason, actor=ACTOR, unless_moved=True):
+                names.append(sandbox.name)
         for sandbox in plan.start:
             report.started.append(sandbox.name)
             self._submit(_start, sandbox, pool.pk)
@@ -192,13 +192,12 @@ def _start(sandbox: Sandbox, pool_pk: int) -> None:
 
 def _note_failure(pool_pk: int, error: Exception) -> None:
     """Let the pool rest, longer after each failure, and say why."""
-    pool = Pool.objects.get(pk=pool_pk)
-    if pool.retry_at and pool.retry_at > timezone.now():
-        return  # several that began together failed together
+    pool, now = Pool.objects.select_related("sandbox_type").get(pk=pool_pk), timezone.now()
     pause = min(FIRST_PAUSE * 2 ** min(pool.failures, 10), LONGEST_PAUSE)
-    Pool.objects.filter(pk=pool_pk).update(
-        failures=F("failures") + 1, retry_at=timezone.now() + pause, last_error=str(error)
-    )
+    # Several that began together fail together, and are one failure.
+    awake = Pool.objects.filter(Q(retry_at=None) | Q(retry_at__lte=now), pk=pool_pk)
+    if not awake.update(failures=F("failures") + 1, retry_at=now + pause, last_error=str(error)):
+        return
     logger.warning(
         "The pool of %s rests for %.0f s: %s", pool.sandbox_type, pause.total_seconds(), error
     )
@@ -245,5 +244,5 @@ def _end_what_no_pool_wants() -> Iterable[str]:
         sandbox_type__in=SandboxType.objects.filter(enabled=True, pool__isnull=False)
     )
     for sandbox in left:
-        ending.stop_soon(sandbox, reason=StopReason.SURPLUS, actor=ACTOR)
-        yield sandbox.name
+        if ending.stop_soon(sandbox, reason=StopReason.SURPLUS, actor=ACTOR, unless_moved=True):
+            yield sandbox.name

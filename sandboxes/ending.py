@@ -130,11 +130,24 @@ def sweep_files(sandbox: Sandbox) -> None:
     Sandbox.objects.filter(pk=sandbox.pk).update(owns_workspace=False, environment={})
 
 
-def stop_soon(sandbox: Sandbox, *, reason: StopReason, actor: str, detail: str = "") -> None:
+def stop_soon(
+    sandbox: Sandbox,
+    *,
+    reason: StopReason,
+    actor: str,
+    detail: str = "",
+    unless_moved: bool = False,
+) -> bool:
     """
-    Give a sandbox up now and remove it behind the caller's back.
+    Give a sandbox up now and remove it behind the caller's back; return whether it is given up.
 
     Its row is STOPPING until it is gone; what this process does not finish, the reaper does.
+    With unless_moved a sandbox that another process has moved since it was read, a warm one
+    that was lent, is left alone.
     """
-    if _give_up_row(sandbox, reason=reason, actor=actor, detail=detail, unless_moved=False):
-        behind.submit(finish_stop, sandbox, actor=actor)
+    if not _give_up_row(
+        sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved
+    ):
+        return sandbox.state in ENDED
+    behind.submit(finish_stop, sandbox, actor=actor)
+    return True

@@ -82,7 +82,11 @@ def _is_leaving(sandbox: Sandbox, *, actor: str) -> bool:
     if spare is None:
         return False
     ending.stop_soon(
-        spare, reason=StopReason.SURPLUS, actor=actor, detail="a caller needed its place"
+        spare,
+        reason=StopReason.SURPLUS,
+        actor=actor,
+        detail="a caller needed its place",
+        unless_moved=True,
     )
     return True
 
