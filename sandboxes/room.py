@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -17,9 +18,9 @@ def when_there_is_room(
     """Call take until it does not raise full; give up when nothing is leaving, or in the end."""
     deadline = time.monotonic() + SECONDS
     while True:
-        try:
+        with suppress(full):
             return take()
-        except full:
-            if not is_leaving() or time.monotonic() > deadline:
-                raise
-            time.sleep(PAUSE)
+        if not is_leaving() or time.monotonic() > deadline:
+            # What was leaving when there was no room may be gone by now.
+            return take()
+        time.sleep(PAUSE)
