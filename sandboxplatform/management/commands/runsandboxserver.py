@@ -43,6 +43,14 @@ def fail(sentence: object) -> CommandError:
     return CommandError(str(sentence), returncode=2)
 
 
+def _close_connections() -> None:
+    """Close every connection to the database, and the pools, which close_all() only gives back to."""
+    connections.close_all()
+    for connection in connections.all():
+        if connection.vendor == "postgresql":
+            connection.close_pool()
+
+
 class Command(BaseCommand):
     help = (
         "Start the server that lends sandboxes. Settings come from the environment and .env; "
@@ -217,7 +225,7 @@ class Command(BaseCommand):
 
         platform = settings.PLATFORM
         # A forked process must not share these with its parent.
-        connections.close_all()
+        _close_connections()
         deployment.forget()
         processes = {"web": web.WebServer(application, listener).run}
         processes["keeper"] = self._keep
