@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 """From <linux/prctl.h>."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -29,6 +29,11 @@ HEALTHY_SECONDS = 60
 def die_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when its parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def take_name(name: str) -> None:
+    """Let ps and top show this process, and those it forks, as sandbox-NAME (15 characters)."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NAME, f"sandbox-{name}".encode()[:15])
 
 
 def _fork(name: str, run: Callable[[], None], keep_to_parent: Iterable[BinaryIO]) -> int:
@@ -42,6 +47,7 @@ def _fork(name: str, run: Callable[[], None], keep_to_parent: Iterable[BinaryIO]
         # Of its own group: Ctrl-C reaches the parent alone, which ends the others in order.
         os.setpgid(0, 0)
         die_with_parent()
+        take_name(name)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         run()
