@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +50,20 @@ def _close_connections() -> None:
     for connection in connections.all():
         if connection.vendor == "postgresql":
             connection.close_pool()
+
+
+def _without(listener: socket.socket, run: Callable[[], None]) -> Callable[[], None]:
+    """
+    Have a process run without the web server's socket.
+
+    It may outlive its parent by as long as a start takes, and the next server could not listen.
+    """
+
+    def run_without() -> None:
+        listener.close()
+        run()
+
+    return run_without
 
 
 class Command(BaseCommand):
@@ -228,9 +243,9 @@ class Command(BaseCommand):
         _close_connections()
         deployment.forget()
         processes = {"web": web.WebServer(application, listener).run}
-        processes["keeper"] = self._keep
+        processes["keeper"] = _without(listener, self._keep)
         if platform.WATCHER_SCAN_INTERVAL:
-            processes["reaper"] = self._reap
+            processes["reaper"] = _without(listener, self._reap)
         patience = platform.SHUTDOWN_TIMEOUT + 2 * web.EXTRA_SECONDS
         farewell = f"requests in flight may still take {platform.SHUTDOWN_TIMEOUT} s"
         Supervisor(processes, patience=patience, farewell=farewell, keep_to_parent=[lock]).run()
