@@ -7,38 +7,21 @@ it is ours. Nothing without them is ever shown, started or removed.
 
 from __future__ import annotations
 
-import functools
-import logging
-import socket
-import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
-from deployers.base import (
-    Deployer,
-    Isolation,
-    Network,
-    Observation,
-    Phase,
-    SandboxSpec,
-    SecurityLevel,
-)
-from deployers.docker import owner
-from deployers.docker.body import container_body, network_of
+from deployers.base import Deployer, Isolation, Network, Observation, Phase, SandboxSpec
+from deployers.docker.body import network_of
 from deployers.docker.build import build
-from deployers.docker.containers import START_SECONDS, Containers, Gone, NetworkLost
+from deployers.docker.containers import Containers
 from deployers.docker.engine import Engine
-from deployers.docker.images import Image, Images
-from deployers.docker.networks import Networks, is_own_address
-from deployers.docker.observing import is_marked_stopped, is_ours, observe, observe_listed
+from deployers.docker.images import Images
+from deployers.docker.networks import Networks
+from deployers.docker.observing import is_ours, observe, observe_listed
+from deployers.docker.reaching import Reach
 from deployers.docker.runtime_config import parse_runtime_config
-from deployers.errors import DeployerError, Rejected, Unavailable, UnsupportedSpec
-
-logger = logging.getLogger("deployers.docker")
-
-SECRET_LENGTH = 8
-
-_warned_images: set[str] = set()
+from deployers.docker.starting import Starter
+from deployers.errors import Rejected, UnsupportedSpec
 
 
 class DockerDeployer(Deployer):
@@ -78,15 +61,20 @@ class DockerDeployer(Deployer):
         self._containers = Containers(self._engine)
         self._images = Images(self._engine)
         self._networks = Networks(self._engine, instance=instance, prefix=network_prefix)
-        self._runtime = runtime
-        self._given_access_host = access_host
+        self._reach = Reach(self._engine, self._networks, access_host=access_host)
+        self._starter = Starter(
+            instance=instance,
+            containers=self._containers,
+            images=self._images,
+            networks=self._networks,
+            reach=self._reach,
+            runtime=runtime,
+        )
 
-    @functools.cached_property
+    @property
     def needs_host_port(self) -> bool:
         """Are ports published, because this machine is not the bridge's own?"""
-        if self._given_access_host or self._engine.host:
-            return True
-        return not is_own_address(self._networks.get(internal=False).gateway)
+        return self._reach.needs_host_port
 
     @property
     def supports_mounts(self) -> bool:
@@ -95,21 +83,11 @@ class DockerDeployer(Deployer):
 
     @property
     def access_host(self) -> str:
-        host = self._given_access_host or self._engine.host or "127.0.0.1"
-        return f"[{host}]" if ":" in host else host
+        return self._reach.host
 
     def check(self) -> str:
-        line = self._engine.check()
-        if not self.needs_host_port:
-            return line
-        if not self._given_access_host and not self._engine.host and _in_container():
-            raise Rejected(
-                "This server runs in a container beside its sandboxes and cannot reach them by "
-                "their own addresses: set the access host to an address of the engine's machine "
-                "that this container reaches, e.g. the gateway of its network."
-            )
-        self._publish_at()
-        return f"{line}, sandboxes published at {self.access_host}"
+        found = self._engine.check(), self._reach.check()
+        return ", ".join(filter(None, found))
 
     def validate(self, spec: SandboxSpec) -> None:
         super().validate(spec)
@@ -127,23 +105,7 @@ class DockerDeployer(Deployer):
 
     def start(self, spec: SandboxSpec) -> Observation:
         self.validate(spec)
-        hide = tuple(value for value in spec.env.values() if len(value) >= SECRET_LENGTH)
-        deadline = time.monotonic() + START_SECONDS
-        pause = 0.005
-        # What exists needs no image any more, so a missing one is pulled only after a look.
-        image = self._images.find(spec.image)
-        if image is None:
-            if seen := self._take_up(spec, hide):
-                return seen
-            image = self._images.get(spec.image)
-        while True:
-            if seen := self._start_new(spec, image, hide) or self._take_up(spec, hide):
-                return seen
-            # The name is still held by one that is being created or removed by someone else.
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Docker keeps the name {spec.name} occupied: try again later.")
-            time.sleep(pause)
-            pause = min(pause * 2, 0.2)
+        return self._starter.start(spec)
 
     def inspect(self, name: str) -> Observation:
         found = self._containers.find(name)
@@ -227,92 +189,5 @@ class DockerDeployer(Deployer):
     def close(self) -> None:
         self._engine.close()
 
-    def _start_new(
-        self, spec: SandboxSpec, image: Image, hide: tuple[str, ...]
-    ) -> Observation | None:
-        """Create and run it; None if the name is taken or our network was removed meanwhile."""
-        body = self._body(spec, image)
-        container_id = self._containers.create(spec.name, body, hide)
-        if container_id is None:
-            return None
-        try:
-            return self._observe(self._containers.run(spec.name, container_id, hide))
-        except BaseException as error:
-            self._discard(spec.name, container_id)
-            if isinstance(error, NetworkLost):
-                self._networks.forget()
-                return None
-            raise
-
-    def _take_up(self, spec: SandboxSpec, hide: tuple[str, ...]) -> Observation | None:
-        """Go on with what has the name already; None if there is nothing (any more)."""
-        found = self._containers.find(spec.name)
-        if found is None:
-            return None
-        if not is_ours(found, self.instance, spec.name):
-            raise Rejected(
-                f"A Docker container called {spec.name} exists that is not of this installation: "
-                f"remove it (docker rm {spec.name}) or choose another name prefix."
-            )
-        seen = self._observe(found)
-        if seen.phase is Phase.BROKEN:
-            self._containers.remove(spec.name, found["Id"])
-            return None
-        if seen.phase is Phase.READY and not is_marked_stopped(found):
-            return seen
-        try:
-            return self._observe(self._containers.run(spec.name, found["Id"], hide))
-        except NetworkLost:
-            self._networks.forget()
-            self._containers.remove(spec.name, found["Id"])
-            return None
-        except Gone:
-            return None
-
-    def _body(self, spec: SandboxSpec, image: Image) -> dict[str, object]:
-        if image.is_root:
-            self._judge_root_image(spec, image)
-        user = None
-        if spec.workspace is not None and not image.is_root:
-            user = owner.take_over(spec.workspace, image.user)
-        network = self._networks.get(internal=network_of(spec) is Network.NONE)
-        return container_body(
-            spec,
-            instance=self.instance,
-            network_id=network.id,
-            user=user,
-            is_root=image.is_root,
-            publish_at=self._publish_at() if self.needs_host_port else "",
-            runtime=self._runtime,
-        )
-
-    def _judge_root_image(self, spec: SandboxSpec, image: Image) -> None:
-        advice = "Build one that does not: python manage.py buildimage TYPE."
-        if spec.security_level is SecurityLevel.HIGH:
-            raise Rejected(
-                f"The image {spec.image} starts as root, which security level high refuses. {advice}"
-            )
-        if spec.security_level is SecurityLevel.MEDIUM and image.id not in _warned_images:
-            _warned_images.add(image.id)
-            logger.warning("The image %s starts as root inside. %s", spec.image, advice)
-
-    def _publish_at(self) -> str:
-        host = self.access_host.strip("[]")
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise Rejected(f"The access host {host} has no address: {error.strerror}.") from None
-        return min(found, key=lambda one: one[0] != socket.AF_INET)[4][0]
-
     def _observe(self, found: Mapping[str, object]) -> Observation:
         return observe(found, access_host=self.access_host)
-
-    def _discard(self, name: str, container_id: str) -> None:
-        try:
-            self._containers.remove(name, container_id)
-        except DeployerError as error:
-            logger.warning("After a failed start, %s is left for the reaper: %s", name, error)
-
-
-def _in_container() -> bool:
-    return Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
