@@ -8,29 +8,25 @@ server (guest.py) that plays the guest.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployers.base import Deployer, Isolation, Observation, Phase, SandboxSpec
+from deployers.base import Isolation, Observation, Phase, SandboxSpec
 from deployers.errors import PortTaken, Rejected, UnsupportedSpec
 from deployers.fake.guest import FakeGuest
+from deployers.fake.images import FakeImages
+from deployers.fake.knobs import Failure
 from deployers.fake.sandbox import FakeSandbox
 
 _lock = threading.RLock()
 _sandboxes: defaultdict[str, dict[str, FakeSandbox]] = defaultdict(dict)
 
-IMAGE_BYTES = 1_000_000
 
-Failure = Exception | type[Exception] | Callable[[str], Exception | None] | None
-"""An error to raise each time, or a function from the sandbox's name to an error or None."""
-
-
-class FakeDeployer(Deployer):
+class FakeDeployer(FakeImages):
     """
     Keep the contract in memory; every knob is an attribute that may be turned at any time.
 
@@ -162,61 +158,6 @@ class FakeDeployer(Deployer):
             sandbox = self._look_up(name)
             return "".join(f"{line}\n" for line in sandbox.lines[-lines:]) if sandbox else ""
 
-    def find_image(self, reference: str) -> str | None:
-        if self.images is None:
-            return super().find_image(reference)
-        return reference if reference in self.images.values() else self.images.get(reference)
-
-    def image_size(self, reference: str) -> int | None:
-        return IMAGE_BYTES if self.find_image(reference) else None
-
-    def can_pull(self, reference: str) -> bool:
-        return reference in self.offered
-
-    def pull(self, reference: str) -> None:
-        if self.images is None:
-            super().pull(reference)
-        self._enter("pull")
-        if reference not in self.offered:
-            raise Rejected(f"The image {reference} is not here, and no registry offers it.")
-        self.images[reference] = _image_id(reference)
-
-    def build(
-        self,
-        context: Path,
-        *,
-        dockerfile: Path | None = None,
-        platform: str | None = None,
-        no_cache: bool = False,
-        network: str | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> Generator[str, None, str]:
-        if self.images is None:
-            raise UnsupportedSpec("These fake sandboxes have no images.")
-        self._enter("build")
-        dockerfile = dockerfile or context / "Dockerfile"
-        steps = dockerfile.read_text().splitlines() if dockerfile.is_file() else ["FROM scratch"]
-        for number, step in enumerate(steps, 1):
-            yield f"Step {number}/{len(steps)} : {step}"
-        self._fail(self.fail_build, str(context))
-        image_id = _image_id(f"{steps} {time.monotonic_ns() if no_cache else ''}")
-        self.images[image_id] = image_id
-        yield f"Successfully built {image_id.removeprefix('sha256:')[:12]}"
-        return image_id
-
-    def tag_image(self, image_id: str, reference: str) -> None:
-        if self.find_image(image_id) is None:
-            raise Rejected(f"There is no image {image_id}.")
-        self.images[reference] = image_id
-
-    def remove_image(self, image_id: str, *, only_untagged: bool = False) -> None:
-        if self.images is None:
-            super().remove_image(image_id)
-        tags = [name for name, id_ in self.images.items() if id_ == image_id != name]
-        if tags and only_untagged:
-            return
-        self.images = {name: id_ for name, id_ in self.images.items() if id_ != image_id}
-
     def kill(self, name: str, *, exit_code: int = 137) -> None:
         """Make a sandbox end by itself, as a crash of the guest would."""
         with _lock:
@@ -280,20 +221,3 @@ class FakeDeployer(Deployer):
         if sandbox and sandbox.guest and sandbox.dies_at is not None and sandbox.dies_at <= now:
             self.kill(name, exit_code=1)
         return sandbox
-
-    def _enter(self, verb: str, failure: Failure = None, name: str = "") -> None:
-        self.calls[verb] += 1
-        self._fail(failure, name)
-
-    @staticmethod
-    def _fail(failure: Failure, name: str) -> None:
-        if isinstance(failure, type) and issubclass(failure, Exception):
-            raise failure(f"The fake deployer was told to fail on {name}.")
-        if callable(failure):
-            failure = failure(name)
-        if failure is not None:
-            raise failure
-
-
-def _image_id(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

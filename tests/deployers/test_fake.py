@@ -12,8 +12,8 @@ import pytest
 from deployers.base import Phase
 from deployers.errors import PortTaken, Rejected, Unavailable
 from deployers.fake import FakeDeployer
-from deployers.fake.deployer import IMAGE_BYTES
 from deployers.fake.guest import FakeGuest
+from deployers.fake.images import IMAGE_BYTES
 from tests.deployers.contract import (
     TOKEN,
     DeployerContract,
