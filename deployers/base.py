@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -172,7 +173,8 @@ class Deployer(ABC):
     """Does the whole file system survive stop(), and not the workspace alone?"""
 
     supports_watch = False
-    supports_pause = False
+    """Can watch() tell at once which sandboxes ended?"""
+
     supports_network = True
     """Does it honour Network.NONE and Network.OUTBOUND?"""
 
@@ -244,6 +246,19 @@ class Deployer(ABC):
     def stop(self, name: str) -> None:
         """End its processes and keep its files. Needs supports_stop; absent is an error."""
         raise UnsupportedSpec(f"{type(self).__name__} cannot stop a sandbox and keep it.")
+
+    def watch(self, stop: threading.Event) -> Iterator[str]:
+        """
+        Yield the name of each sandbox that ended or was removed, as soon as it shows.
+
+        What ends after this call has returned is yielded, whenever the first name is asked
+        for; what ended while nobody watched may be. Why it ended is not told, and ends by
+        stop() and remove() are among them, so a caller looks at what it knows of the name. The
+        iterator is for one thread and blocks no other call. It ends within half a second once
+        stop is set, and raises Unavailable when the infrastructure stops telling: compare all
+        then, and watch again. Needs supports_watch; without it compare all at intervals.
+        """
+        raise UnsupportedSpec(f"{type(self).__name__} cannot tell which sandboxes ended.")
 
     def logs(self, name: str, *, lines: int = 200) -> str:
         """Return the last lines the sandbox wrote, "" if it is absent. Needs supports_logs."""

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from deployers.bubblewrap.plan import make_plan
 from deployers.bubblewrap.record import Record
 from deployers.bubblewrap.startup import Startup
 from deployers.bubblewrap.state import Place, StateDirectory
+from deployers.bubblewrap.watching import Watch
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
 
 KILL_SECONDS = 20
@@ -52,6 +54,7 @@ class BubblewrapDeployer(Deployer):
     supports_limits = True
     supports_logs = True
     supports_stop = True
+    supports_watch = True
 
     def __init__(
         self,
@@ -156,6 +159,9 @@ class BubblewrapDeployer(Deployer):
             if phase in (Phase.ABSENT, Phase.BROKEN):
                 raise Rejected(f"{name} cannot be stopped: it is {phase}.")
             self._put_to_rest(place)
+
+    def watch(self, stop: threading.Event) -> Iterator[str]:
+        return Watch(self._state).names(stop)
 
     def logs(self, name: str, *, lines: int = 200) -> str:
         with _as_our_errors(name):

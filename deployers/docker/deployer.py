@@ -7,6 +7,7 @@ it is ours. Nothing without them is ever shown, started or removed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from deployers.docker.observing import is_ours, observe, observe_listed
 from deployers.docker.reaching import Reach
 from deployers.docker.runtime_config import parse_runtime_config
 from deployers.docker.starting import Starter
+from deployers.docker.watching import Watch
 from deployers.errors import Rejected, UnsupportedSpec
 
 
@@ -42,6 +44,7 @@ class DockerDeployer(Deployer):
     supports_limits = True
     supports_images = True
     supports_logs = True
+    supports_watch = True
     supports_stop = True
     keeps_files_when_stopped = True
     """Except what a sandbox of security level high wrote to /tmp, which is in memory."""
@@ -61,6 +64,7 @@ class DockerDeployer(Deployer):
         self._containers = Containers(self._engine)
         self._images = Images(self._engine)
         self._networks = Networks(self._engine, instance=instance, prefix=network_prefix)
+        self._watch = Watch(self._engine, instance=instance)
         self._reach = Reach(self._engine, self._networks, access_host=access_host)
         self._starter = Starter(
             instance=instance,
@@ -135,6 +139,9 @@ class DockerDeployer(Deployer):
                 f"Sandbox {name} does not run: it is {seen.phase}. {seen.detail}".strip()
             )
         self._containers.stop(name, seen.container_id)
+
+    def watch(self, stop: threading.Event) -> Iterator[str]:
+        return self._watch.names(stop)
 
     def logs(self, name: str, *, lines: int = 200) -> str:
         seen = self.inspect(name)

@@ -21,9 +21,11 @@ from deployers.fake.guest import FakeGuest
 from deployers.fake.images import FakeImages
 from deployers.fake.knobs import Failure
 from deployers.fake.sandbox import FakeSandbox
+from deployers.fake.watching import Watchers
 
 _lock = threading.RLock()
 _sandboxes: defaultdict[str, dict[str, FakeSandbox]] = defaultdict(dict)
+_watchers = Watchers()
 
 
 class FakeDeployer(FakeImages):
@@ -31,7 +33,7 @@ class FakeDeployer(FakeImages):
     Keep the contract in memory; every knob is an attribute that may be turned at any time.
 
     start_delay, remove_delay   seconds that these calls take
-    fail_check, fail_start, fail_inspect, fail_remove, fail_build   what they raise (Failure)
+    fail_check, fail_start, fail_inspect, fail_remove, fail_build, fail_watch   what they raise
     ready                       False: sandboxes stay STARTING
     dies_after, disappears_after   seconds until a sandbox is BROKEN, or ABSENT
     guest_delay, guest_status   seconds until the guest's healthz is OK; its status then
@@ -55,6 +57,7 @@ class FakeDeployer(FakeImages):
         fail_inspect: Failure = None,
         fail_remove: Failure = None,
         fail_build: Failure = None,
+        fail_watch: Failure = None,
         ready: bool = True,
         dies_after: float | None = None,
         disappears_after: float | None = None,
@@ -67,6 +70,7 @@ class FakeDeployer(FakeImages):
         supports_limits: bool = True,
         supports_logs: bool = True,
         supports_stop: bool = True,
+        supports_watch: bool = True,
         supports_network: bool = True,
     ) -> None:
         super().__init__(instance=instance)
@@ -77,6 +81,7 @@ class FakeDeployer(FakeImages):
         self.fail_inspect = fail_inspect
         self.fail_remove = fail_remove
         self.fail_build = fail_build
+        self.fail_watch = fail_watch
         self.ready = ready
         self.dies_after = dies_after
         self.disappears_after = disappears_after
@@ -90,6 +95,7 @@ class FakeDeployer(FakeImages):
         self.supports_images = images is not None
         self.supports_logs = supports_logs
         self.supports_stop = self.keeps_files_when_stopped = supports_stop
+        self.supports_watch = supports_watch
         self.supports_network = supports_network
         self.calls: Counter[str] = Counter()
 
@@ -149,6 +155,13 @@ class FakeDeployer(FakeImages):
             if sandbox is None or sandbox.phase not in (Phase.READY, Phase.STOPPED):
                 raise Rejected(f"Sandbox {name} does not run.")
             sandbox.end(Phase.STOPPED)
+        _watchers.tell(self.instance, name)
+
+    def watch(self, stop: threading.Event) -> Iterator[str]:
+        if not self.supports_watch:
+            super().watch(stop)
+        self.calls["watch"] += 1
+        return _watchers.names(self.instance, stop, lambda: self._fail(self.fail_watch, ""))
 
     def logs(self, name: str, *, lines: int = 200) -> str:
         if not self.supports_logs:
@@ -163,12 +176,14 @@ class FakeDeployer(FakeImages):
         with _lock:
             detail = f"It ended by itself with exit code {exit_code}."
             _sandboxes[self.instance][name].end(Phase.BROKEN, exit_code=exit_code, detail=detail)
+        _watchers.tell(self.instance, name)
 
     def vanish(self, name: str) -> None:
         """Take a sandbox away behind the caller's back, as an operator might."""
         with _lock:
             if sandbox := _sandboxes[self.instance].pop(name, None):
                 sandbox.end(Phase.ABSENT)
+                _watchers.tell(self.instance, name)
 
     def say(self, name: str, line: str) -> None:
         """Write a line to a sandbox's log."""

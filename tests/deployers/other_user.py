@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
@@ -51,6 +51,19 @@ class OtherUser:
 
         return ask if name not in FLAGS else ask()
 
+    def watch(self, stop: threading.Event) -> Iterator[str]:
+        connection = Client(self._address)
+        connection.send(("watch", (), {}))
+        connection.recv()
+        return self._names(connection, stop)
+
+    @staticmethod
+    def _names(connection: Connection, stop: threading.Event) -> Iterator[str]:
+        with connection:
+            while not stop.is_set():
+                if connection.poll(0.05):
+                    yield connection.recv()
+
     def close(self) -> None:
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
@@ -68,12 +81,18 @@ FLAGS = {
     "supports_mounts",
     "supports_network",
     "supports_stop",
+    "supports_watch",
 }
 
 
 def _serve(connection: Connection, deployer: Deployer) -> None:
     with connection:
         name, args, options = connection.recv()
+        if name == "watch":
+            names = deployer.watch(threading.Event())
+            connection.send("")
+            for each in names:
+                connection.send(each)
         try:
             answer = getattr(deployer, name)
             if callable(answer):

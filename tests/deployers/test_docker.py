@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -247,6 +248,8 @@ class TestEngine:
             deployer.check()
         with pytest.raises(Unavailable, match="look at some-name"):
             deployer.inspect("some-name")
+        with pytest.raises(Unavailable, match="tell which of its containers ended"):
+            deployer.watch(Event())
 
     def test_an_engine_that_does_not_answer_is_given_up_in_time(self, tmp_path):
         address = str(tmp_path / "hung.sock")

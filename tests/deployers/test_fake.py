@@ -5,7 +5,7 @@ import json
 import secrets
 import socket
 from http.client import HTTPException, HTTPResponse
-from threading import Timer
+from threading import Event, Timer
 
 import pytest
 
@@ -68,6 +68,7 @@ class TestFakeWithLittle(FakeSteps, DeployerContract):
         "supports_limits": False,
         "supports_logs": False,
         "supports_stop": False,
+        "supports_watch": False,
         "supports_network": False,
     }
 
@@ -129,6 +130,14 @@ class TestKnobs(FakeSteps):
         deployer.start(spec)
         assert deployer.inspect(spec.name).phase is Phase.ABSENT
         assert list(deployer.inspect_all()) == []
+
+    def test_a_watch_may_break(self, deployer):
+        names = deployer.watch(Event())
+        deployer.fail_watch = Unavailable("The engine was restarted.")
+        with pytest.raises(Unavailable, match="restarted"):
+            next(names)
+        with pytest.raises(Unavailable, match="restarted"):
+            deployer.watch(Event())
 
     def test_the_guest_may_be_late_or_sick(self, deployer, make_spec):
         deployer.guest_delay = 3600
