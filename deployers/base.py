@@ -52,6 +52,9 @@ class Phase(StrEnum):
     READY = "ready"
     """Its process runs and its address is known; the guest may still be booting."""
 
+    PAUSED = "paused"
+    """Its processes are frozen by pause(); unpause() continues them."""
+
     STOPPED = "stopped"
     """Stopped by stop(); start() continues it with its files."""
 
@@ -121,7 +124,7 @@ class Observation:
     phase: Phase
     url: str = ""
     """Where the guest server answers, e.g. http://172.18.0.2:80 or
-    http+unix://%2Frun%2Fx.sock (path percent-encoded); empty unless the phase is READY."""
+    http+unix://%2Frun%2Fx.sock (path percent-encoded); empty unless the phase is READY or PAUSED."""
 
     container_id: str = ""
     """The infrastructure's own id, if it has one."""
@@ -172,6 +175,9 @@ class Deployer(ABC):
     keeps_files_when_stopped = False
     """Does the whole file system survive stop(), and not the workspace alone?"""
 
+    supports_pause = False
+    """Can pause() freeze a sandbox until unpause()?"""
+
     supports_watch = False
     """Can watch() tell at once which sandboxes ended?"""
 
@@ -213,8 +219,8 @@ class Deployer(ABC):
         Ask the infrastructure for a sandbox called spec.name; do not wait for its guest.
 
         Starting a name that already runs is a success, so that a caller who died after the
-        call can safely make it again; starting one that was stopped continues it as it was
-        made; one that is BROKEN is replaced. A name that belongs to someone else is Rejected.
+        call can safely make it again; starting one that was stopped or paused continues it
+        as it was made; one that is BROKEN is replaced. A name that belongs to someone else is Rejected.
         On an error nothing of a new sandbox is left behind as far as this deployer can reach.
         """
 
@@ -246,6 +252,23 @@ class Deployer(ABC):
     def stop(self, name: str) -> None:
         """End its processes and keep its files. Needs supports_stop; absent is an error."""
         raise UnsupportedSpec(f"{type(self).__name__} cannot stop a sandbox and keep it.")
+
+    def pause(self, name: str) -> None:
+        """
+        Freeze the processes of a READY sandbox, memory and connections kept.
+
+        It uses no CPU then, and does not answer. One that is PAUSED is a success, any other,
+        absent ones too, is Rejected. Needs supports_pause.
+        """
+        raise UnsupportedSpec(f"{type(self).__name__} cannot pause a sandbox.")
+
+    def unpause(self, name: str) -> None:
+        """
+        Continue a PAUSED sandbox where it was.
+
+        One that is READY is a success, any other is Rejected. Needs supports_pause.
+        """
+        raise UnsupportedSpec(f"{type(self).__name__} cannot pause a sandbox.")
 
     def watch(self, stop: threading.Event) -> Iterator[str]:
         """

@@ -73,6 +73,26 @@ class Containers:
             except docker.errors.NotFound:
                 raise Rejected(f"Sandbox {name} was removed while it was stopped.") from None
 
+    def pause(self, name: str, container_id: str) -> None:
+        with self._engine.call(f"pause {name}") as api:
+            try:
+                api.pause(container_id)
+            except docker.errors.NotFound:
+                raise Gone(f"Sandbox {name} was removed while it was paused.") from None
+            except docker.errors.APIError as error:
+                if "is already paused" not in str(error.explanation):
+                    raise
+
+    def unpause(self, name: str, container_id: str) -> None:
+        with self._engine.call(f"unpause {name}") as api:
+            try:
+                api.unpause(container_id)
+            except docker.errors.NotFound:
+                raise Gone(f"Sandbox {name} was removed while it was unpaused.") from None
+            except docker.errors.APIError as error:
+                if "is not paused" not in str(error.explanation):
+                    raise
+
     def remove(self, name: str, container_id: str) -> None:
         """Kill and remove it with its anonymous volumes; return when it is gone."""
         with self._engine.call(f"remove {name}", timeout=START_SECONDS) as api:

@@ -44,6 +44,7 @@ class DockerDeployer(Deployer):
     supports_limits = True
     supports_images = True
     supports_logs = True
+    supports_pause = True
     supports_watch = True
     supports_stop = True
     keeps_files_when_stopped = True
@@ -132,13 +133,21 @@ class DockerDeployer(Deployer):
 
     def stop(self, name: str) -> None:
         seen = self.inspect(name)
-        if seen.phase is Phase.STOPPED:
-            return
-        if seen.phase is not Phase.READY:
-            raise Rejected(
-                f"Sandbox {name} does not run: it is {seen.phase}. {seen.detail}".strip()
-            )
-        self._containers.stop(name, seen.container_id)
+        if seen.phase is not Phase.STOPPED:
+            self._need_processes(seen)
+            self._containers.stop(name, seen.container_id)
+
+    def pause(self, name: str) -> None:
+        seen = self.inspect(name)
+        self._need_processes(seen)
+        if seen.phase is not Phase.PAUSED:
+            self._containers.pause(name, seen.container_id)
+
+    def unpause(self, name: str) -> None:
+        seen = self.inspect(name)
+        self._need_processes(seen)
+        if seen.phase is Phase.PAUSED:
+            self._containers.unpause(name, seen.container_id)
 
     def watch(self, stop: threading.Event) -> Iterator[str]:
         return self._watch.names(stop)
@@ -195,6 +204,13 @@ class DockerDeployer(Deployer):
 
     def close(self) -> None:
         self._engine.close()
+
+    @staticmethod
+    def _need_processes(seen: Observation) -> None:
+        if seen.phase not in (Phase.READY, Phase.PAUSED):
+            raise Rejected(
+                f"Sandbox {seen.name} does not run: it is {seen.phase}. {seen.detail}".strip()
+            )
 
     def _observe(self, found: Mapping[str, object]) -> Observation:
         return observe(found, access_host=self.access_host)

@@ -27,6 +27,9 @@ STARTING_FOR = timedelta(seconds=90)
 _NEVER = "0001-01-01"
 """How the engine says that something has not happened."""
 
+_PHASES = {"running": Phase.READY, "paused": Phase.PAUSED}
+"""Of what has processes; whoever paused it, it is paused."""
+
 Answer = Mapping[str, object]
 
 
@@ -48,11 +51,11 @@ def observe(found: Answer, *, access_host: str) -> Observation:
     detail = ""
     exit_code = None
     status = state["Status"]
-    if status == "running":
+    if status in _PHASES:
         published = found["HostConfig"].get("PortBindings") or {}
         ports = [binding["HostPort"] for bindings in published.values() for binding in bindings]
         url = _url(found["NetworkSettings"], ports, labels[GUEST_PORT_LABEL], access_host)
-        phase, detail = (Phase.READY, "") if url else (Phase.BROKEN, _NO_ADDRESS)
+        phase, detail = (_PHASES[status], "") if url else (Phase.BROKEN, _NO_ADDRESS)
     elif status == "restarting" or _is_being_started(found):
         phase = Phase.STARTING
     elif status == "exited" and is_marked_stopped(found):
@@ -74,7 +77,8 @@ def observe(found: Answer, *, access_host: str) -> Observation:
 
 def observe_listed(found: Answer, *, access_host: str) -> Observation | None:
     """Judge one entry of GET /containers/json; None if it says too little and needs a look."""
-    if found["State"] != "running":
+    phase = _PHASES.get(found["State"])
+    if phase is None:
         return None
     labels = found["Labels"]
     ports = [str(port["PublicPort"]) for port in found["Ports"] if port.get("PublicPort")]
@@ -83,7 +87,7 @@ def observe_listed(found: Answer, *, access_host: str) -> Observation | None:
         return None
     return Observation(
         name=labels[NAME_LABEL],
-        phase=Phase.READY,
+        phase=phase,
         url=url,
         container_id=found["Id"],
         started_at=datetime.fromtimestamp(found["Created"], UTC),
@@ -114,8 +118,6 @@ def _reason(found: Answer, status: str) -> str:
     state = found["State"]
     if status == "created":
         return f"It was created but never started. {state['Error']}".strip()
-    if status == "paused":
-        return "It was paused from outside (docker unpause it)."
     if status == "removing":
         return "It is being removed."
     code = state["ExitCode"]

@@ -94,6 +94,9 @@ class Starter:
         if seen.phase is Phase.BROKEN:
             self._containers.remove(spec.name, found["Id"])
             return None
+        if seen.phase is Phase.PAUSED:
+            self._containers.unpause(spec.name, found["Id"])
+            return self._take_up(spec, hide)
         if seen.phase is Phase.READY and not is_marked_stopped(found):
             return seen
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from deployers.base import Isolation, Observation, Phase, SandboxSpec
 from deployers.errors import PortTaken, Rejected, UnsupportedSpec
-from deployers.fake.guest import FakeGuest
+from deployers.fake.freezing import FreezableGuest
 from deployers.fake.images import FakeImages
 from deployers.fake.knobs import Failure
 from deployers.fake.sandbox import FakeSandbox
@@ -70,6 +70,7 @@ class FakeDeployer(FakeImages):
         supports_limits: bool = True,
         supports_logs: bool = True,
         supports_stop: bool = True,
+        supports_pause: bool = True,
         supports_watch: bool = True,
         supports_network: bool = True,
     ) -> None:
@@ -95,6 +96,7 @@ class FakeDeployer(FakeImages):
         self.supports_images = images is not None
         self.supports_logs = supports_logs
         self.supports_stop = self.keeps_files_when_stopped = supports_stop
+        self.supports_pause = supports_pause
         self.supports_watch = supports_watch
         self.supports_network = supports_network
         self.calls: Counter[str] = Counter()
@@ -120,6 +122,8 @@ class FakeDeployer(FakeImages):
             if self.images is not None and self.find_image(spec.image) is None:
                 self.pull(spec.image)
             sandbox = self._look_up(spec.name)
+            if sandbox and sandbox.phase is Phase.PAUSED:
+                sandbox.unpause()
             if sandbox and sandbox.phase is Phase.READY:
                 return sandbox.observe()
             if sandbox is None or sandbox.phase is Phase.BROKEN:
@@ -151,11 +155,22 @@ class FakeDeployer(FakeImages):
             super().stop(name)
         self._enter("stop")
         with _lock:
-            sandbox = self._look_up(name)
-            if sandbox is None or sandbox.phase not in (Phase.READY, Phase.STOPPED):
-                raise Rejected(f"Sandbox {name} does not run.")
-            sandbox.end(Phase.STOPPED)
+            self._get(name, Phase.READY, Phase.PAUSED, Phase.STOPPED).end(Phase.STOPPED)
         _watchers.tell(self.instance, name)
+
+    def pause(self, name: str) -> None:
+        if not self.supports_pause:
+            super().pause(name)
+        self._enter("pause")
+        with _lock:
+            self._get(name, Phase.READY, Phase.PAUSED).pause()
+
+    def unpause(self, name: str) -> None:
+        if not self.supports_pause:
+            super().unpause(name)
+        self._enter("unpause")
+        with _lock:
+            self._get(name, Phase.READY, Phase.PAUSED).unpause()
 
     def watch(self, stop: threading.Event) -> Iterator[str]:
         if not self.supports_watch:
@@ -200,7 +215,7 @@ class FakeDeployer(FakeImages):
         if sandbox.guest is None:
             port = (spec.host_port or 0) if self.needs_host_port else 0
             try:
-                sandbox.guest = FakeGuest(
+                sandbox.guest = FreezableGuest(
                     env=spec.env,
                     files=sandbox.files,
                     workspace=spec.workspace,
@@ -225,6 +240,13 @@ class FakeDeployer(FakeImages):
     def _end_in_time(self, name: str) -> None:
         with _lock:
             self._look_up(name)
+
+    def _get(self, name: str, *phases: Phase) -> FakeSandbox:
+        sandbox = self._look_up(name)
+        if sandbox is None or sandbox.phase not in phases:
+            phase = sandbox.phase if sandbox else Phase.ABSENT
+            raise Rejected(f"Sandbox {name} does not run: it is {phase}.")
+        return sandbox
 
     def _look_up(self, name: str) -> FakeSandbox | None:
         """Find a sandbox after what its knobs have let happen to it by now."""

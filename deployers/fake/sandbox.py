@@ -7,7 +7,9 @@ import time
 from datetime import datetime
 
 from deployers.base import Observation, Phase, SandboxSpec
-from deployers.fake.guest import FakeGuest
+from deployers.fake.freezing import FreezableGuest
+
+HAS_PROCESSES = (Phase.READY, Phase.PAUSED)
 
 
 class FakeSandbox:
@@ -18,7 +20,7 @@ class FakeSandbox:
         self.container_id = hashlib.sha256(f"{spec.name}{time.monotonic_ns()}".encode()).hexdigest()
         self.files: dict[str, bytes] = {}
         self.lines: list[str] = []
-        self.guest: FakeGuest | None = None
+        self.guest: FreezableGuest | None = None
         self.phase = Phase.STARTING
         self.exit_code: int | None = None
         self.detail = ""
@@ -31,11 +33,19 @@ class FakeSandbox:
             self.guest.close()
         self.guest, self.phase, self.exit_code, self.detail = None, phase, exit_code, detail
 
+    def pause(self) -> None:
+        self.guest.thawed.clear()
+        self.phase = Phase.PAUSED
+
+    def unpause(self) -> None:
+        self.guest.thawed.set()
+        self.phase = Phase.READY
+
     def observe(self) -> Observation:
         return Observation(
             name=self.spec.name,
             phase=self.phase,
-            url=self.guest.url if self.guest and self.phase is Phase.READY else "",
+            url=self.guest.url if self.guest and self.phase in HAS_PROCESSES else "",
             container_id=self.container_id,
             exit_code=self.exit_code,
             detail=self.detail,

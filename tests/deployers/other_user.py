@@ -80,6 +80,7 @@ FLAGS = {
     "supports_logs",
     "supports_mounts",
     "supports_network",
+    "supports_pause",
     "supports_stop",
     "supports_watch",
 }

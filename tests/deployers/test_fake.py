@@ -68,6 +68,7 @@ class TestFakeWithLittle(FakeSteps, DeployerContract):
         "supports_limits": False,
         "supports_logs": False,
         "supports_stop": False,
+        "supports_pause": False,
         "supports_watch": False,
         "supports_network": False,
     }
