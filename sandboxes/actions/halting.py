@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from django.conf import settings
 
 from sandboxes import deployment, ending, lifecycle
-from sandboxes.actions.finding import find_live
+from sandboxes.actions.finding import find, find_live
+from sandboxes.actions.keeping import restore
 from sandboxes.models import Sandbox
 from sandboxes.refusals import NotRunning, Refused
 from sandboxes.states import State, StateConflict
@@ -17,9 +18,9 @@ from sandboxes.tokens import Caller
 
 
 def halt(caller: Caller, identity: str) -> None:
-    """End its processes and keep its files; one that is halted already is a success."""
-    sandbox = find_live(caller, identity)
-    if sandbox.state == State.HALTED:
+    """End its processes and keep its files; one that is halted or recycled is a success."""
+    sandbox = _find(caller, identity)
+    if sandbox.state == State.HALTED or sandbox.can_be_restored:
         return
     if not deployment.of(sandbox).supports_stop:
         raise Refused(
@@ -33,8 +34,15 @@ def halt(caller: Caller, identity: str) -> None:
 
 
 def resume(caller: Caller, identity: str) -> None:
-    """Start a halted sandbox again, with its files; one that runs already is a success."""
-    sandbox = find_live(caller, identity)
+    """
+    Start a halted or recycled sandbox again, with its files; one that runs is a success.
+
+    Raise Unknown, Ended, NotRunning, or lifecycle.StartFailed.
+    """
+    sandbox = _find(caller, identity)
+    if sandbox.can_be_restored:
+        restore(sandbox.name, actor=caller.actor)
+        return
     if sandbox.state == State.RUNNING:
         return
     if sandbox.state != State.HALTED:
@@ -44,6 +52,13 @@ def resume(caller: Caller, identity: str) -> None:
     deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
     with _refusing_conflicts(sandbox):
         lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
+
+
+def _find(caller: Caller, identity: str) -> Sandbox:
+    """Return the one that serves the caller; it has not ended, or its next touch restores it."""
+    sandbox = find(caller, identity)
+    sandbox = sandbox.replaced_by or sandbox
+    return sandbox if sandbox.can_be_restored else find_live(caller, identity)
 
 
 @contextmanager
