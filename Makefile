@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 YES ?=
+SECONDS ?= 600
+SEED ?=
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,6 +16,9 @@ run: $(VENV)/.installed ## Install what is missing and start the server
 
 test: $(VENV)/.installed-tests ## Run the whole suite; REQUIRE=docker,… fails where one is missing
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.installed-tests ## Kill everything again and again for SECONDS=600, as root; SEED=1 repeats a run
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed-tests ## Check format, style and imports
 	@$(BIN)/ruff format --check .
@@ -39,4 +44,4 @@ $(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
-.PHONY: help run test lint format
+.PHONY: help run test chaos lint format

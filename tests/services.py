@@ -76,12 +76,24 @@ def _missing_sdk() -> str | None:
     return "agentscope-runtime is not installed (pip install -r tests/requirements.txt)"
 
 
+def _missing_chaos() -> str | None:
+    from tests.chaos import daemons, isolation
+
+    for program, package in (("dockerd", "docker.io"), ("ip", "iproute2")):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (apt-get install {package})"
+    if daemons.postgres_programs() is None:
+        return "PostgreSQL is not installed (apt-get install postgresql)"
+    return isolation.missing()
+
+
 CHECKS = {
     "docker": _missing_docker,
     "base_image": _missing_base_image,
     "bubblewrap": _missing_bubblewrap,
     "redis": _missing_redis,
     "sdk": _missing_sdk,
+    "chaos": _missing_chaos,
 }
 
 
