@@ -198,10 +198,16 @@ def _become_warm(sandbox: Sandbox, url: str, *, actor: str) -> None:
         actor=actor,
         url=url,
         container_id=sandbox.container_id,
-        image_id=sandbox.image_id,
+        image_id=sandbox.image_id or _image_id(sandbox),
         can_bind=binding.can_bind(url, sandbox.guest_secret),
         timeline=sandbox.timeline,
     )
+
+
+def _image_id(sandbox: Sandbox) -> str:
+    """Ask for the id of an image that was pulled only after its sandbox's row was written."""
+    deployer = deployment.of(sandbox)
+    return (deployer.find_image(sandbox.image) or "") if deployer.supports_images else ""
 
 
 def _give_up(
