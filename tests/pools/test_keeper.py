@@ -226,10 +226,10 @@ def test_a_pool_recovers_when_a_start_succeeds(fake, keep):
 
 
 def test_several_that_fail_together_are_one_failure(fake, keep):
-    make_pool(target=4)
+    make_pool(target=4, failures=5, last_error="earlier")
     fake.fail_start = Unavailable("the engine is away")
     assert len(keep().started) == 4
-    assert Pool.objects.get().failures == 1
+    assert Pool.objects.get().failures == 6
 
 
 def test_a_type_that_the_deployer_cannot_make_does_not_stop_the_others(fake, keep):
