@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.utils import timezone
 from sandboxes import ending
 from sandboxes.models import Event, Installation, Sandbox, SandboxType, Session
 from sandboxes.refusals import CapReached
-from sandboxes.room import when_there_is_room
+from sandboxes.room import Result, when_there_is_room
 from sandboxes.states import State, StopReason
 
 
@@ -22,11 +23,12 @@ def insert(sandbox: Sandbox, *, actor: str) -> None:
     Raise CapReached where MAX_SANDBOX_INSTANCES or its pool's ceiling is reached, after a little
     patience for what is being removed. Warm ones, lent to nobody, make room for it.
     """
-    when_there_is_room(
-        lambda: _insert(sandbox, actor=actor),
-        CapReached,
-        lambda: _is_leaving(sandbox, actor=actor),
-    )
+    with_room(sandbox, lambda: _insert(sandbox, actor=actor), actor=actor)
+
+
+def with_room(sandbox: Sandbox, write: Callable[[], Result], *, actor: str) -> Result:
+    """Call write, which checks the room for a sandbox, with the patience of insert()."""
+    return when_there_is_room(write, CapReached, lambda: _is_leaving(sandbox, actor=actor))
 
 
 def _insert(sandbox: Sandbox, *, actor: str) -> None:

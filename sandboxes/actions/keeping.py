@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from sandboxes import behind, ending, lifecycle, timeline, workers
 from sandboxes.actions.finding import ending_of, explain_silence, find_live
-from sandboxes.actions.inserting import check_room
+from sandboxes.actions.inserting import check_room, with_room
 from sandboxes.models import Event, Sandbox, Session
 from sandboxes.models.sandbox import new_name
 from sandboxes.refusals import Ended, NotRunning, Refused, Unknown
@@ -139,18 +139,25 @@ def _reserve(old: Sandbox, *, actor: str) -> Sandbox | None:
     )
     timeline.say_cold(heir.timeline, f"it restores {old.name}")
     try:
-        with transaction.atomic():
-            again = Sandbox.objects.select_for_update().get(pk=old.pk)
-            if not again.can_be_restored:
-                return None
-            check_room(heir.sandbox_type)
-            heir.save(force_insert=True)
-            Event.objects.create(sandbox=heir, new_state=State.PENDING, actor=actor)
-            if heir.session_id:
-                Session.objects.filter(pk=heir.session_id).update(last_active_at=timezone.now())
+        written = with_room(heir, lambda: _insert_heir(heir, actor=actor), actor=actor)
     except IntegrityError:
         return None
-    return heir
+    return heir if written else None
+
+
+def _insert_heir(heir: Sandbox, *, actor: str) -> bool:
+    with transaction.atomic():
+        old = Sandbox.objects.select_for_update().get(pk=heir.restores_id)
+        # Before the room is looked at, which the first of several calls may have taken.
+        coming = old.restorations.exclude(state__in=ENDED)
+        if not old.can_be_restored or coming.exists():
+            return False
+        check_room(heir.sandbox_type)
+        heir.save(force_insert=True)
+        Event.objects.create(sandbox=heir, new_state=State.PENDING, actor=actor)
+        if heir.session_id:
+            Session.objects.filter(pk=heir.session_id).update(last_active_at=timezone.now())
+    return True
 
 
 def _restore_the_others(old: Sandbox, *, actor: str) -> None:
