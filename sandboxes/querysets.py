@@ -114,11 +114,12 @@ class SandboxQuerySet(models.QuerySet):
 
     def forgotten(self, age: timedelta) -> SandboxQuerySet:
         """Ended ones whose record has been kept long enough and leads nowhere any more."""
-        led_on = Q(replaced_by__isnull=False) & ~Q(replaced_by__state=State.STOPPED)
+        kept = self.model.objects.restorable().values("pk")
+        served = ~Q(replaced_by__state=State.STOPPED) | Q(replaced_by__in=kept)
         return (
             self.filter(state=State.STOPPED, stopped_at__lt=timezone.now() - age)
-            .exclude(led_on)
-            .exclude(pk__in=self.model.objects.restorable().values("pk"))
+            .exclude(served, replaced_by__isnull=False)
+            .exclude(pk__in=kept)
         )
 
     def unclaimed_files(self, age: timedelta) -> SandboxQuerySet:
