@@ -105,7 +105,10 @@ def restore(name: str, *, actor: str) -> Sandbox:
             raise Ended(ending_of(old.name, old.stop_reason, old.detail))
         if old.state == State.STOPPED and (heir := _reserve(old, actor=actor)):
             _restore_the_others(old, actor=actor)
-            lifecycle.start(heir, actor=actor, deadline=deadline)
+            try:
+                lifecycle.start(heir, actor=actor, deadline=deadline)
+            except StateConflict:
+                continue  # it was ended meanwhile, with the old one or without
             logger.info("Restored %s as %s", old.name, heir.name)
             return heir
         # It is still being removed, or another call is restoring it.

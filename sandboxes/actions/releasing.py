@@ -10,7 +10,7 @@ from sandboxes import behind, ending
 from sandboxes.actions.finding import find
 from sandboxes.models import Sandbox
 from sandboxes.refusals import Unknown
-from sandboxes.states import State, StopReason
+from sandboxes.states import ENDED, State, StopReason
 from sandboxes.tokens import Caller
 
 CLEANUP_THREADS = 8
@@ -24,12 +24,15 @@ def release(caller: Caller, identity: str) -> None:
     The removal goes on behind the answer, and is finished by the reaper if need be.
     """
     try:
-        sandbox = find(caller, identity)
+        sandbox: Sandbox | None = find(caller, identity)
     except Unknown:
         return
-    sandbox = sandbox.replaced_by or sandbox
-    forget_files(sandbox, reason=StopReason.RELEASED)
-    ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+    while sandbox is not None:
+        forget_files(sandbox, reason=StopReason.RELEASED)
+        if sandbox.state not in ENDED:
+            ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
+        # Asked for last: a restoring may have come to its end meanwhile.
+        sandbox = Sandbox.objects.filter(replaces=sandbox).first()
 
 
 def forget_files(sandbox: Sandbox, *, reason: StopReason) -> None:
