@@ -122,6 +122,14 @@ class SandboxQuerySet(models.QuerySet):
             .exclude(pk__in=kept)
         )
 
-    def unclaimed_files(self, age: timedelta) -> SandboxQuerySet:
-        """Restorable ones that nobody touched for so long that their files may go."""
-        return self.restorable().filter(state=State.STOPPED, stopped_at__lt=timezone.now() - age)
+    def unclaimed_files(self, age: timedelta | None) -> SandboxQuerySet:
+        """
+        Restorable ones whose files may go.
+
+        Nobody touched them for so long (None: no limit), or their lifetime is over.
+        """
+        now = timezone.now()
+        over = Q(expires_at__lt=now)
+        if age is not None:
+            over |= Q(stopped_at__lt=now - age)
+        return self.restorable().filter(over, state=State.STOPPED)

@@ -174,12 +174,11 @@ def _forget(dry_run: bool, report: Report) -> None:
 
 
 def _let_go_of_files(dry_run: bool, report: Report) -> None:
-    """Restore no more what nobody touched for RECYCLED_KEY_TTL seconds."""
+    """Restore no more what nobody touched for RECYCLED_KEY_TTL seconds, or has outlived its time."""
     seconds = settings.PLATFORM.RECYCLED_KEY_TTL
-    if seconds and not dry_run:
-        Sandbox.objects.unclaimed_files(timedelta(seconds=seconds)).update(
-            stop_reason=StopReason.EXPIRED
-        )
+    age = timedelta(seconds=seconds) if seconds else None
+    if not dry_run:
+        Sandbox.objects.unclaimed_files(age).update(stop_reason=StopReason.EXPIRED)
 
 
 def _sweep_files(dry_run: bool, report: Report) -> None:
