@@ -41,7 +41,11 @@ def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
     """End what a HALTING sandbox still runs; return why that is not certain, None if it is."""
     try:
         deployer = deployment.of(sandbox)
-        if deployer.inspect(sandbox.name).phase in (Phase.READY, Phase.STARTING):
+        if deployer.inspect(sandbox.name).phase in (
+            Phase.READY,
+            Phase.STARTING,
+            Phase.PAUSED,
+        ):
             deployer.stop(sandbox.name)
     except DeployerError as error:
         logger.warning("%s is not halted yet: %s", sandbox.name, error)

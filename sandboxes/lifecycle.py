@@ -156,6 +156,9 @@ def start(
         if sandbox.owner_id is None:
             _become_warm(sandbox, url, actor=actor)
         else:
+            if was_halted and sandbox.can_bind and sandbox.environment:
+                # A guest that was bound while it was warm has forgotten that with its processes.
+                binding.bind(url, sandbox.guest_secret, sandbox.environment, ())
             if files:
                 binding.give_files(url, sandbox.guest_secret, files)
                 watch.note("bound")

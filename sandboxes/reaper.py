@@ -128,6 +128,8 @@ def _compare(dry_run: bool, report: Report) -> None:
                 _give_up_lost(sandbox, why)
         elif sandbox.state == State.RUNNING and phase == Phase.STOPPED and not dry_run:
             _record_halt(sandbox)
+        elif phase == Phase.PAUSED and not dry_run:
+            _resume_forgotten(sandbox, deployer)
 
 
 def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
@@ -142,6 +144,18 @@ def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
 def _give_up_lost(sandbox: Sandbox, why: str) -> None:
     logger.warning("Sandbox %s is lost: %s", sandbox.name, why)
     ending.stop(sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True)
+
+
+def _resume_forgotten(sandbox: Sandbox, deployer: Deployer) -> None:
+    """
+    Resume one that should not be frozen: who lent it, or froze it, died on the way.
+
+    One that has been used was paused by somebody outside, who will have a reason.
+    """
+    awake = Sandbox.objects.filter(pk=sandbox.pk, frozen=False, first_used_at=None)
+    if awake.filter(state__in=(State.WARM, State.RUNNING)).exists():
+        logger.warning("Sandbox %s is paused and should not be; resuming it", sandbox.name)
+        deployer.unpause(sandbox.name)
 
 
 def _record_halt(sandbox: Sandbox) -> None:

@@ -111,7 +111,9 @@ class Watcher:
             current = (await self._git("rev-parse", "--git-path", "index")).strip()
             current = os.path.join(self._config.workspace, current)
             if os.path.exists(current):
-                await asyncio.to_thread(shutil.copyfile, current, index)
+                # With its time: git believes an index that is newer than a file, and would miss
+                # a change of the same size in the same second.
+                await asyncio.to_thread(shutil.copy2, current, index)
             scratch = {"GIT_INDEX_FILE": index}
             await self._stage_everything(scratch)
             return {"diffs": await self._diffs(["--cached", base], scratch)}

@@ -64,6 +64,9 @@ def test_a_warm_sandbox_is_lent_with_all_that_the_request_brings(make_server, de
     phases = [phase for phase, _ in timeline_of(server, name)["phases"]]
     assert phases[-3:] == ["claimed", "bound", "first call"]
     assert server.rpc("get_session_mapping", session_ctx_id="s")[1] == {"data": [name]}
+    for verb in ("stop", "start"):
+        assert server.rpc(verb, identity=name) == (200, {"data": True})
+    assert server.shell(name, "echo $KEY; cat in/a.txt") == "secret value\nfrom the request"
     until(lambda: warm(server) == 2)
     assert "secret value" not in server.output
     assert server.stop() == 0

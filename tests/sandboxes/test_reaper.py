@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from deployers import make_deployer
-from deployers.base import SandboxSpec
+from deployers.base import Phase, SandboxSpec
 from deployers.errors import Unavailable
 from sandboxes import actions, reaper
 from sandboxes.models import Event, PortLease, Sandbox, Session
@@ -144,3 +144,19 @@ def test_a_sandbox_that_was_stopped_outside_is_halted_and_keeps_its_files(fake, 
     reaper.reap()
     row = Sandbox.objects.get()
     assert (row.state, row.detail) == (State.HALTED, "it was stopped outside")
+
+
+def test_a_paused_one_that_nobody_has_used_is_resumed(fake, alice):
+    unused, used = actions.create(alice), actions.create(alice)
+    Sandbox.objects.filter(pk=used.pk).update(first_used_at=timezone.now())
+    frozen = make_sandbox(State.WARM, frozen=True)
+    fake.start(SandboxSpec(name=frozen.name, image="image"))
+    for sandbox in (unused, used, frozen):
+        fake.pause(sandbox.name)
+    assert not reaper.reap()
+    phases = {name: fake.inspect(name).phase for name in (unused.name, used.name, frozen.name)}
+    assert phases == {
+        unused.name: Phase.READY,
+        used.name: Phase.PAUSED,
+        frozen.name: Phase.PAUSED,
+    }
