@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests import services
+from tests.real_redis import running_redis
 
 
 def pytest_collection_modifyitems(items):
@@ -26,3 +27,10 @@ def pytest_configure(config):
     unknown = services.required() - set(services.CHECKS)
     if unknown:
         raise pytest.UsageError(f"REQUIRE names unknown services: {', '.join(sorted(unknown))}")
+
+
+@pytest.fixture
+def redis_server(tmp_path):
+    """Settings of a real Redis, and its process; mark the test with redis."""
+    with running_redis(tmp_path) as running:
+        yield running

@@ -7,45 +7,9 @@ import time
 
 import pytest
 
-from tests.server import free_port
+from tests.real_redis import redis_cli
 
 pytestmark = [pytest.mark.redis, pytest.mark.bubblewrap]
-
-
-@pytest.fixture
-def redis_server(tmp_path):
-    """A real Redis with an ACL user; yields its settings and its process."""
-    port = free_port()
-    config = tmp_path / "redis.conf"
-    config.write_text(
-        f"bind 127.0.0.1\nport {port}\nsave ''\ndir {tmp_path}\n"
-        "user default off\nuser worker on >s3cret ~* &* +@all\n"
-    )
-    process = subprocess.Popen(
-        ["redis-server", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    settings = {
-        "REDIS_ENABLED": "True",
-        "REDIS_SERVER": "127.0.0.1",
-        "REDIS_PORT": str(port),
-        "REDIS_USER": "worker",
-        "REDIS_PASSWORD": "s3cret",
-    }
-    yield settings, process
-    process.terminate()
-    process.wait(10)
-
-
-def redis_cli(settings, *command):
-    secret = ("--pass", "s3cret", "--no-auth-warning")
-    done = subprocess.run(
-        ["redis-cli", "-p", settings["REDIS_PORT"], "--user", "worker", *secret, *command],
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=True,
-    )
-    return done.stdout
 
 
 def test_all_workers_serve_and_all_refuse_after_the_release(make_server, redis_server):
