@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from sandboxes.directory import Place, forget
 from sandboxes.models import Sandbox, Session
+from sandboxes.refusals import TooSlow
 from sandboxes.threads import in_thread
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,20 @@ async def during(place: Place) -> AsyncIterator[None]:
 
 _used: set[str] = set()
 """Names whose first use this process has written."""
+
+
+@asynccontextmanager
+async def using(place: Place) -> AsyncIterator[None]:
+    """Count everything inside as one call that uses the sandbox, also where it breaks off."""
+    begun = time.monotonic()
+    try:
+        async with during(place):
+            yield
+    except (asyncio.CancelledError, ConnectionError, TooSlow):
+        # The caller left, the guest broke off, or it is still at it: it had the call.
+        await note_use(place, time.monotonic() - begun)
+        raise
+    await note_use(place, time.monotonic() - begun)
 
 
 async def note_use(place: Place, seconds: float) -> None:

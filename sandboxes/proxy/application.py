@@ -7,7 +7,6 @@ calls a view. Memory stays constant: each side is read only as fast as the other
 
 from __future__ import annotations
 
-import time
 from urllib.parse import quote, unquote
 
 from sandboxes import directory, guests, heartbeat, tokens
@@ -52,9 +51,7 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
         place = await directory.find(await _caller(scope), identity)
         if not place.used:
             place = await guests.first_used(place)
-        begun = time.monotonic()
-        async with heartbeat.during(place):
+        async with heartbeat.using(place):
             await serve(place, path, scope, receive, send)
-        await heartbeat.note_use(place, time.monotonic() - begun)
     except (Answer, Refusal) as answer:
         await refuse(scope, receive, send, answer.status, str(answer))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 
 from django.http import HttpRequest, HttpResponse
 from rest_framework.renderers import JSONRenderer
@@ -68,29 +67,6 @@ def tool_error(text: str) -> dict[str, object]:
     return {"meta": None, "content": [content], "isError": True}
 
 
-async def _call(place: Place, method: str, path: str, **options: object) -> bytes:
-    """
-    Call the guest; raise GuestRefused, TooSlow, or why nobody answers there.
-
-    One that died before it was ever used has another in its place, and the caller need not know;
-    but what may have run once is not run again.
-    """
-    try:
-        code, body = await guests.call(place, method, path, **options)
-    except guests.Unreachable as error:
-        if place.used or error.sent:
-            await heartbeat.note_use(place, 0.0)
-            raise await guests.why_unreachable(place) from error
-        place = await directory.replacement(place)
-        try:
-            code, body = await guests.call(place, method, path, **options)
-        except guests.Unreachable as again:
-            raise await guests.why_unreachable(place) from again
-    if code >= 400:
-        raise GuestRefused(code, _detail_of(body))
-    return body
-
-
 class GuestView(RpcView):
     """An RPC route answered by the sandbox's guest. Subclasses ask()."""
 
@@ -109,11 +85,8 @@ class GuestView(RpcView):
                 self.http_method_not_allowed(drf_request)
             fields = self.validated(drf_request)
             place = await directory.find(drf_request.user, fields.pop("identity"))
-            begun = time.monotonic()
             async with heartbeat.during(place):
                 data = await self.ask(place, **fields)
-            if self.is_use:
-                await heartbeat.note_use(place, time.monotonic() - begun)
             return HttpResponse(
                 b'{"data":' + data + b"}",
                 content_type="application/json",
@@ -133,6 +106,38 @@ class GuestView(RpcView):
         """Return the JSON text of the answer's data."""
         raise NotImplementedError
 
+    async def call(self, place: Place, method: str, path: str, **options: object) -> bytes:
+        """
+        Call the guest; raise GuestRefused, TooSlow, or why nobody answers there.
+
+        One that died before it was ever used has another in its place, and the caller need not
+        know; but what may have run once is not run again.
+        """
+        try:
+            code, body = await self._reach(place, method, path, **options)
+        except guests.Unreachable as error:
+            may_have_run = self.is_use and error.sent
+            if may_have_run:
+                await heartbeat.note_use(place, 0.0)
+            if place.used or may_have_run:
+                raise await guests.why_unreachable(place) from error
+            place = await directory.replacement(place)
+            try:
+                code, body = await self._reach(place, method, path, **options)
+            except guests.Unreachable as again:
+                raise await guests.why_unreachable(place) from again
+        if code >= 400:
+            raise GuestRefused(code, _detail_of(body))
+        return body
+
+    async def _reach(
+        self, place: Place, method: str, path: str, **options: object
+    ) -> tuple[int, bytes]:
+        if place.used or not self.is_use:
+            return await guests.call(place, method, path, **options)
+        async with heartbeat.using(place):
+            return await guests.call(place, method, path, **options)
+
 
 class CheckHealth(GuestView):
     """Does the sandbox's guest answer?"""
@@ -141,7 +146,7 @@ class CheckHealth(GuestView):
 
     async def ask(self, place: Place) -> bytes:
         try:
-            await _call(place, "GET", "/fastapi/healthz", limit=HEALTH_SECONDS)
+            await self.call(place, "GET", "/fastapi/healthz", limit=HEALTH_SECONDS)
         except (GuestRefused, TooSlow, Ended, NotReachable):
             return b"false"
         return b"true"
@@ -156,7 +161,7 @@ class ListTools(GuestView):
         groups: dict[str, object] = {}
         if tool_type != "generic":
             try:
-                groups = json.loads(await _call(place, "GET", "/fastapi/mcp/list_tools"))
+                groups = json.loads(await self.call(place, "GET", "/fastapi/mcp/list_tools"))
             except GuestRefused as error:
                 raise Refused(f"The sandbox could not list its tools: {error}") from error
         groups["generic"] = GENERIC_TOOLS
@@ -180,7 +185,7 @@ class CallTool(GuestView):
             path = "/fastapi/mcp/call_tool"
             body = {"tool_name": tool_name, "arguments": arguments}
         try:
-            return await _call(place, "POST", path, json=body)
+            return await self.call(place, "POST", path, json=body)
         except GuestRefused as error:
             return json.dumps(tool_error(f"{tool_name} failed: {error}")).encode()
         except TooSlow:
@@ -202,7 +207,7 @@ class AddMcpServers(GuestView):
     ) -> bytes:
         body = {"server_configs": server_configs, "overwrite": overwrite}
         try:
-            await _call(place, "POST", "/fastapi/mcp/add_servers", json=body)
+            await self.call(place, "POST", "/fastapi/mcp/add_servers", json=body)
         except GuestRefused as error:
             raise Refused(str(error), field="server_configs") from error
         return b'"OK"'
