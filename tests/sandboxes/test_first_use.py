@@ -1,0 +1,215 @@
+"""One that dies between its lending and its first use is replaced without a word."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+from asgiref.sync import sync_to_async
+
+from deployers.errors import Unavailable
+from deployers.fake.deployer import _sandboxes
+from sandboxes import actions, reaper
+from sandboxes.binding import File
+from sandboxes.models import Sandbox
+from sandboxes.states import State, StopReason
+from tests.factories import make_warm
+from tests.sandboxes.serving import serving
+from tests.sandboxes.sessions import recycled
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FILE = (File("d/f.txt", b"precious"),)
+PATH = "workspace/file?path=d/f.txt"
+
+
+@pytest.fixture
+async def client(fake, settings):
+    async with serving(settings.PLATFORM.BEARER_TOKEN) as client:
+        yield client
+
+
+@pytest.fixture
+async def lend(client):
+    """Return a call that lends a sandbox, a warm one unless told otherwise."""
+
+    @sync_to_async
+    def lend(*, warm=True, **wish):
+        if warm:
+            make_warm()
+        return actions.create(client.caller, **wish)
+
+    return lend
+
+
+async def row(sandbox):
+    return await Sandbox.objects.select_related("replaced_by").aget(pk=sandbox.pk)
+
+
+async def only_live():
+    return await Sandbox.objects.exclude(state=State.STOPPED).aget()
+
+
+async def used(sandbox):
+    """Return when its use is written down, behind an answer that broke off."""
+    async with asyncio.timeout(30):
+        while (await row(sandbox)).first_used_at is None:
+            await asyncio.sleep(0.01)
+
+
+async def was_replaced(sandbox):
+    old, new = await row(sandbox), await only_live()
+    return old.replaced_by == new and old.stop_reason == StopReason.LOST
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+async def test_a_tool_call_is_answered_by_another_with_the_same_files(fake, client, lend, warm):
+    sandbox = await lend(warm=warm, files=FILE, session_key="s")
+    fake.kill(sandbox.name)
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    assert await was_replaced(sandbox)
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"precious")
+
+
+async def test_a_proxied_request_is_answered_by_another_with_the_same_files(fake, client, lend):
+    sandbox = await lend(files=FILE)
+    fake.vanish(sandbox.name)
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"precious")
+    assert await was_replaced(sandbox)
+
+
+async def test_an_upload_reaches_the_one_in_its_place(fake, client, lend):
+    sandbox = await lend()
+    fake.kill(sandbox.name)
+    status, _ = await client.proxied("PUT", sandbox.name, PATH, data=b"x" * 1_000_000)
+    assert status == 200
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "answer"),
+    [
+        ("check_health", {}, True),
+        ("list_tools", {"tool_type": "filesystem"}, {"filesystem": {}}),
+        ("add_mcp_servers", {"server_configs": {"mcpServers": {"a": {"command": "b"}}}}, "OK"),
+    ],
+)
+async def test_other_calls_are_answered_by_another_too(fake, client, lend, name, fields, answer):
+    sandbox = await lend()
+    fake.kill(sandbox.name)
+    assert await client.rpc(name, identity=sandbox.name, **fields) == (200, answer)
+    assert await was_replaced(sandbox)
+
+
+async def test_one_that_the_reaper_found_lost_is_replaced_at_its_first_call(fake, client, lend):
+    sandbox = await lend(files=FILE)
+    fake.kill(sandbox.name)
+    assert (await sync_to_async(reaper.reap)()).lost == [sandbox.name]
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"precious")
+
+
+async def test_looking_is_no_use(fake, client, lend):
+    sandbox = await lend()
+    assert await client.rpc("check_health", identity=sandbox.name) == (200, True)
+    assert (await client.rpc("list_tools", identity=sandbox.name))[0] == 200
+    fake.kill(sandbox.name)
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+
+
+async def test_one_that_was_used_is_told_lost(fake, client, lend):
+    sandbox = await lend()
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    fake.kill(sandbox.name)
+    for _ in range(2):
+        status, detail = await client.shell(sandbox.name, "echo fig")
+        assert (status, "has ended (lost)" in detail) == (410, True)
+    status, body = await client.proxied("GET", sandbox.name, PATH)
+    assert (status, b"has ended (lost)" in body) == (410, True)
+    assert (await row(sandbox)).replaced_by is None
+
+
+async def test_one_that_was_used_through_the_proxy_is_told_lost(fake, client, lend):
+    sandbox = await lend()
+    assert (await client.proxied("PUT", sandbox.name, PATH, data=b"x"))[0] == 200
+    fake.kill(sandbox.name)
+    status, body = await client.proxied("GET", sandbox.name, PATH)
+    assert (status, b"has ended (lost)" in body) == (410, True)
+
+
+async def test_the_one_in_its_place_is_used_by_the_same_call(fake, client, lend):
+    sandbox = await lend()
+    fake.kill(sandbox.name)
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    heir = await only_live()
+    assert heir.first_used_at is not None
+    fake.kill(heir.name)
+    status, detail = await client.shell(sandbox.name, "echo fig")
+    assert (status, "has ended (lost)" in detail) == (410, True)
+
+
+async def test_an_answer_that_breaks_off_was_a_use(fake, client, lend):
+    sandbox = await lend()
+    url = f"{client.url}/proxy/{sandbox.name}/drip?pieces=2&seconds=60"
+    async with client.session.get(url) as answer:
+        assert await answer.content.readline() == b"piece 0\n"
+        fake.kill(sandbox.name)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+    await used(sandbox)
+    status, body = await client.proxied("GET", sandbox.name, PATH)
+    assert (status, b"has ended (lost)" in body) == (410, True)
+
+
+async def test_a_call_that_its_client_left_was_a_use(fake, client, lend):
+    sandbox = await lend()
+    call = asyncio.ensure_future(client.shell(sandbox.name, "sleep 60"))
+    async with asyncio.timeout(30):
+        while not any(calls_in(fake, sandbox)):
+            await asyncio.sleep(0.01)
+    call.cancel()
+    await used(sandbox)
+    fake.kill(sandbox.name)
+    assert (await client.shell(sandbox.name, "echo fig"))[0] == 410
+
+
+def calls_in(fake, sandbox):
+    """Yield the requests that a sandbox's guest has open now."""
+    return iter(_sandboxes[fake.instance][sandbox.name].guest._connections)
+
+
+async def test_an_engine_that_cannot_start_another_says_so_until_it_can(fake, client, lend):
+    sandbox = await lend(files=FILE)
+    fake.kill(sandbox.name)
+    fake.fail_start = Unavailable("the engine is away")
+    status, detail = await client.shell(sandbox.name, "echo fig")
+    assert (status, "the engine is away" in detail) == (503, True)
+    fake.fail_start = None
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"precious")
+
+
+async def test_a_recycled_one_is_restored_by_a_call_under_its_old_id(fake, client):
+    old = await sync_to_async(recycled)(client.caller, files=FILE)
+    assert (await client.rpc("get_info", identity=old.name))[1]["state"] == "recycled"
+    assert await client.rpc("list_session_keys") == (200, ["s"])
+    assert await client.shell(old.key, "echo fig") == (200, "fig\n")
+    assert await client.proxied("GET", old.name, PATH) == (200, b"precious")
+    new = await only_live()
+    _, seen = await client.rpc("get_info", identity=old.name)
+    assert (seen["state"], seen["redirect_to"]) == ("replaced", new.name)
+    assert await client.rpc("get_session_mapping", session_ctx_id="s") == (200, [new.name])
+    assert await client.rpc("get_status", identity=old.name) == (200, "running")
+
+
+async def test_a_recycled_one_is_restored_by_a_proxied_request(fake, client):
+    old = await sync_to_async(recycled)(client.caller, files=FILE)
+    assert await client.proxied("GET", old.name, PATH) == (200, b"precious")
+
+
+async def test_the_touch_of_another_caller_is_a_404_and_restores_nothing(fake, client, alice):
+    old = await sync_to_async(recycled)(alice)
+    assert (await client.shell(old.name, "echo fig"))[0] == 404
+    assert (await client.proxied("GET", old.name, PATH))[0] == 404
+    assert fake.calls["start"] == 1
