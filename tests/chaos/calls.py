@@ -71,7 +71,7 @@ class Caller:
 
     def download(self, operation: str, sandbox: str, path: str) -> bytes:
         def get() -> tuple[int, object]:
-            place = f"/proxy/{sandbox}/workspace/file?path={path}"
+            place = f"/proxy/{sandbox}/workspace/file?path={path}&format=bytes"
             status, _, answer = self._server.request("GET", place)
             return status, {"data": answer} if status == 200 else json.loads(answer)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 
-from tests.chaos.calls import Caller, Failed
+from tests.chaos.calls import NO_ANSWER, Caller, Failed
 from tests.chaos.explaining import Failure
 from tests.chaos.ledger import Broken, Held
 from tests.chaos.pausing import Pausing
@@ -17,6 +17,8 @@ from tests.server import Server
 MOST_HELD = 3
 LEDGER = "/workspace/ledger"
 PAUSE_AFTER_FAILURE = 0.5
+PAUSE_AFTER_SILENCE = 1.5
+"""Longer: nobody answers until a server has been started again."""
 
 
 class Client(Pausing):
@@ -38,7 +40,8 @@ class Client(Pausing):
             action(held) if held else action()
         except Failed as failed:
             self.note(failed, held)
-            time.sleep(PAUSE_AFTER_FAILURE)
+            silent = failed.status == NO_ANSWER
+            time.sleep(PAUSE_AFTER_SILENCE if silent else PAUSE_AFTER_FAILURE)
         except Broken as broken:
             self.broken.append(str(broken))
             self.held.remove(held)
