@@ -105,7 +105,7 @@ def test_neither_engine_nor_bubblewrap_names_both_ways_out(make_server, tmp_path
         ({"PORT": "many"}, "PORT must be a whole number"),
         ({"CONTAINER_DEPLOYMENT": "podman"}, "CONTAINER_DEPLOYMENT must be one of"),
         ({"WORKERS": "2"}, "WORKERS is 2"),
-        ({"POOL_SIZE": "2"}, "not available yet"),
+        ({"FILE_SYSTEM": "oss"}, "not available yet"),
         ({"HOST": "0.0.0.0", "BEARER_TOKEN": ""}, "ALLOW_ANONYMOUS"),
         ({"DEFAULT_SANDBOX_TYPE": "spaceship"}, "DEFAULT_SANDBOX_TYPE names 'spaceship'"),
         ({"DATABASE_URL": "mysql://a:b@c/d"}, "DATABASE_URL must be a PostgreSQL URL"),

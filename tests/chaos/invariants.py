@@ -122,7 +122,7 @@ def every_port_is_leased_by_the_sandbox_that_has_it(
             if lease is None or lease.port != port:
                 yield f"{name} is published at {port}, and its lease says {lease}"
     for port, owner in _listening().items():
-        if port not in published and not ENGINES_PROXY in owner:
+        if port not in published and ENGINES_PROXY not in owner:
             yield f"{owner!r} listens on port {port}, which is published for no sandbox"
 
 

@@ -1,4 +1,4 @@
-"""Start the sandbox server: the web workers, the keeper and the reaper beside them."""
+"""Start the sandbox server: read and check everything, say where it is, and serve."""
 
 from __future__ import annotations
 
@@ -9,61 +9,30 @@ import os
 import secrets
 import socket
 import tempfile
-import time
 from argparse import ArgumentParser
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError
-from django.db import connections
 
 from deployers.errors import DeployerError
-from pools import maintaining, seeding
-from sandboxes import actions, deployment, loop, pulling, reaper, registry
+from pools import seeding
+from sandboxes import actions, deployment, registry
 from sandboxes.migrating import DatabaseNotReady, ensure_migrated
 from sandboxes.models import Installation, Sandbox
-from sandboxes.states import State, StopReason
-from sandboxplatform import config, logs, web
-from sandboxplatform.processes import Supervisor
+from sandboxplatform import config, logs, serving, web
 
 logger = logging.getLogger("sandboxplatform")
 
 ADMIN_NAME = "admin"
-CLOSING_ROUNDS = 3
-KEEPER_SECONDS = 1.0
-"""Between two looks at the pools, where no claim and no engine wakes the keeper sooner."""
-
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def fail(sentence: object) -> CommandError:
     """Return the error that ends the command with exit code 2."""
     return CommandError(str(sentence), returncode=2)
-
-
-def _close_connections() -> None:
-    """Close every connection to the database, and the pools, which close_all() only gives back to."""
-    connections.close_all()
-    for connection in connections.all():
-        if connection.vendor == "postgresql":
-            connection.close_pool()
-
-
-def _without(listener: socket.socket, run: Callable[[], None]) -> Callable[[], None]:
-    """
-    Have a process run without the web server's socket.
-
-    It may outlive its parent by as long as a start takes, and the next server could not listen.
-    """
-
-    def run_without() -> None:
-        listener.close()
-        run()
-
-    return run_without
 
 
 class Command(BaseCommand):
@@ -98,7 +67,7 @@ class Command(BaseCommand):
         listener = self._listen()
         # Last of all: the password is shown this once, so nothing may fail before it is.
         self._introduce(self._create_admin(), reason)
-        self._serve(listener, lock)
+        serving.serve(listener, lock)
 
     def _read_settings(self, options: dict[str, object]) -> None:
         named = {name: options[name.lower()] for name in ("HOST", "PORT", "WORKERS", "LOG_LEVEL")}
@@ -234,53 +203,3 @@ class Command(BaseCommand):
         if adopted := Sandbox.objects.live().count():
             self.stdout.write(f"Adopted:  {adopted} sandboxes that an earlier server left")
         self.stdout.flush()
-
-    def _serve(self, listener: socket.socket, lock: BinaryIO) -> None:
-        from sandboxplatform.asgi import application
-
-        platform = settings.PLATFORM
-        # A forked process must not share these with its parent.
-        _close_connections()
-        deployment.forget()
-        processes = {"web": web.WebServer(application, listener).run}
-        processes["keeper"] = _without(listener, self._keep)
-        if platform.WATCHER_SCAN_INTERVAL:
-            processes["reaper"] = _without(listener, self._reap)
-        patience = platform.SHUTDOWN_TIMEOUT + 2 * web.EXTRA_SECONDS
-        farewell = f"requests in flight may still take {platform.SHUTDOWN_TIMEOUT} s"
-        Supervisor(processes, patience=patience, farewell=farewell, keep_to_parent=[lock]).run()
-        listener.close()
-        if platform.AUTO_CLEANUP:
-            self._remove_all()
-        elif kept := Sandbox.objects.live().count():
-            logger.info("Sandboxes kept for the next start (AUTO_CLEANUP=False): %d", kept)
-        logger.info("The server has closed.")
-
-    @staticmethod
-    def _reap() -> None:
-        defaults = (actions.find_type(name) for name in settings.PLATFORM.DEFAULT_SANDBOX_TYPE)
-        images = [registry.image_of(kind.name, kind.image) for kind in defaults]
-        pulling.prefetch(deployment.current(), images)
-        loop.run_every(reaper.reap, seconds=settings.PLATFORM.WATCHER_SCAN_INTERVAL)
-
-    @staticmethod
-    def _keep() -> None:
-        maintaining.maintain(seconds=KEEPER_SECONDS)
-
-    @staticmethod
-    def _remove_all() -> None:
-        """Remove every sandbox of this installation; what resists is left to the next start."""
-        for sandbox in Sandbox.objects.restorable():
-            actions.forget_files(sandbox, reason=StopReason.CLEANUP)
-        for _ in range(CLOSING_ROUNDS):
-            left = list(Sandbox.objects.exclude(state=State.STOPPED))
-            if not left:
-                break
-            logger.info("Removing all sandboxes (AUTO_CLEANUP): %d", len(left))
-            actions.stop_all(left, reason=StopReason.CLEANUP, actor="server")
-            time.sleep(0.1)
-        try:
-            deployment.current().remove_shared()
-        except DeployerError as error:
-            logger.warning("Not everything could be removed: %s", error)
-        deployment.current().close()
