@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from deployers.errors import DeployerError
 from pools.models import Pool
-from sandboxes import deployment, ending, lifecycle
+from sandboxes import deployment, ending, lifecycle, wakeup
 from sandboxes.actions.creating import draft
 from sandboxes.actions.inserting import room_left
 from sandboxes.models import Event, Sandbox, SandboxType
@@ -33,6 +33,9 @@ from sandboxes.states import State, StateConflict, StopReason
 logger = logging.getLogger(__name__)
 
 ACTOR = "keeper"
+MOST_COMING = 8 * (os.cpu_count() or 1)
+"""How many sandboxes of one pool are on their way at once."""
+
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=60)
 
 
@@ -152,6 +155,8 @@ def _plan(pool: Pool, image_id: str) -> Plan:
     coming = Sandbox.objects.coming(kind).count()
     may_start = not pool.paused and (pool.retry_at is None or pool.retry_at <= timezone.now())
     missing = max(0, pool.target - len(current) - coming) if may_start else 0
+    # Rows of a large pool must not wait for an engine longer than their leases are long.
+    missing = min(missing, max(0, MOST_COMING - coming))
 
     spare = max(0, len(warm) - pool.target)
     # New ones are warm before old ones go, and old ones go before new ones that are too many.
@@ -188,6 +193,9 @@ def _start(sandbox: Sandbox, pool_pk: int) -> None:
         Pool.objects.filter(pk=pool_pk, failures__gt=0).update(
             failures=0, retry_at=None, last_error=""
         )
+    finally:
+        # There is a place on the way for the next one.
+        wakeup.ring()
 
 
 def _note_failure(pool_pk: int, error: Exception) -> None:

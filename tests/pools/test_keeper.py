@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from deployers.errors import Rejected, Unavailable
-from pools.keeper import Keeper
+from pools.keeper import MOST_COMING, Keeper
 from pools.models import Pool
 from sandboxes import actions, ending
 from sandboxes.models import Event, Sandbox, SandboxType
@@ -241,3 +241,10 @@ def test_a_type_that_the_deployer_cannot_make_does_not_stop_the_others(fake, kee
     assert warm().get().sandbox_type == healthy.sandbox_type
     broken.refresh_from_db()
     assert "colour" in broken.last_error
+
+
+def test_a_large_pool_is_filled_in_portions(fake, keep):
+    make_pool(target=MOST_COMING + 3)
+    assert len(keep().started) == MOST_COMING
+    assert len(keep().started) == 3
+    assert not keep()
