@@ -7,7 +7,7 @@ from tests.sandboxes.conftest import (  # noqa: F401  fixtures that both package
     alice,
     fake,
     in_thread,
-    pausing,
+    paused,
     platform,
 )
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from django.db import connections
 
+from deployers.base import Phase
 from sandboxes import deployment, directory, pulling, registry, tokens, wakeup
 from sandboxes.models import Installation
 from tests.factories import let_work_behind_end, make_caller
@@ -37,12 +38,9 @@ def fake(platform, tmp_path):
 
 
 @pytest.fixture
-def pausing(fake):
-    """The names that the fake deployer holds paused; it can pause with this."""
-    paused = set()
-    fake.supports_pause = True
-    fake.pause, fake.unpause = paused.add, paused.discard
-    return paused
+def paused(fake):
+    """Return a call that tells the names of the sandboxes that are paused."""
+    return lambda: {seen.name for seen in fake.inspect_all() if seen.phase is Phase.PAUSED}
 
 
 @pytest.fixture

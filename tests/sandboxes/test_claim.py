@@ -78,26 +78,26 @@ def test_one_of_the_type_as_it_is_now_is_lent_before_an_outdated_one(fake, alice
     assert [actions.create(alice).pk for _ in range(2)] == [current.pk, outdated.pk]
 
 
-def test_a_frozen_one_is_lent_last_and_resumed(fake, alice, pausing):
+def test_a_frozen_one_is_lent_last_and_resumed(fake, alice, paused):
     frozen, awake = make_warm(2)
     Sandbox.objects.filter(pk=frozen.pk).update(frozen=True)
     fake.pause(frozen.name)
     assert actions.create(alice).pk == awake.pk
-    assert frozen.name in pausing
+    assert frozen.name in paused()
     lent = actions.create(alice)
     assert lent.pk == frozen.pk
-    assert frozen.name not in pausing
+    assert frozen.name not in paused()
     assert not Sandbox.objects.get(pk=frozen.pk).frozen
     assert "resumed" in [name for name, _ in lent.timeline["phases"]]
 
 
-def test_a_frozen_one_that_cannot_be_resumed_is_given_up(fake, alice, pausing):
+def test_a_frozen_one_that_cannot_be_resumed_is_given_up(fake, alice, monkeypatch):
     frozen = make_warm(frozen=True)[0]
 
     def refuse(name):
         raise Rejected("it is half gone")
 
-    fake.unpause = refuse
+    monkeypatch.setattr(fake, "unpause", refuse)
     assert actions.create(alice).pk != frozen.pk
     let_work_behind_end()
     frozen.refresh_from_db()

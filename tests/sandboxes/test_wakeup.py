@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from sandboxes import wakeup
+from sandboxes.models import Installation
 from tests.processes import OtherProcess
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,11 +52,15 @@ def test_a_ring_of_another_process_is_heard(listener):
         assert other.result() == "rung"
 
 
-def test_another_name_and_another_installation_are_not_heard(listener, fake):
+def test_another_name_is_not_heard(listener):
     wakeup.ring("another")
-    instance, fake.instance = fake.instance, "another-installation"
+    assert not listener.wait(0)
+
+
+def test_another_installation_is_not_heard(listener):
+    Installation.objects.all().delete()
+    wakeup.forget()
     ring()
-    fake.instance = instance
     assert not listener.wait(0)
 
 
