@@ -50,6 +50,20 @@ class DockerEngine:
             return False
         return True
 
+    def labels(self, container: str) -> dict[str, str]:
+        return self.call("GET", f"/containers/{container}/json")["Config"]["Labels"] or {}
+
+    def names(self) -> set[str]:
+        """Return the names of all containers, ended ones too."""
+        found = self.call("GET", "/containers/json", query="?all=1")
+        return {name.lstrip("/") for each in found for name in each["Names"] or ()}
+
+    def paused(self, label: str) -> list[str]:
+        """Return the ids of the paused containers that carry a label NAME=VALUE."""
+        filters = quote(json.dumps({"label": [label], "status": ["paused"]}))
+        found = self.call("GET", "/containers/json", query=f"?filters={filters}")
+        return [each["Id"] for each in found]
+
     def memory(self, container: str) -> float:
         """Return what a container holds in MB, without file cache that can be dropped."""
         found = self.call(

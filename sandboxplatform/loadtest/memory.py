@@ -27,14 +27,15 @@ async def measure_memory(run: Run) -> None:
         idle = run.report.holds(names.IDLE_SANDBOX)
         try:
             _measure_server(run, server.side, server.address.host, server.address.port)
-            await asyncio.to_thread(_measure_sandbox, idle, server.side, fresh)
+            await asyncio.to_thread(measure_sandbox, idle, server.side, fresh)
         except (NotMeasured, EngineError, OSError) as error:
             if server.side == OURS:
                 idle.note = f"not measured: {error}"
         await server.release(fresh.name)
 
 
-def _measure_sandbox(memory: Memory, side: str, sandbox: Sandbox) -> None:
+def measure_sandbox(memory: Memory, side: str, sandbox: Sandbox) -> None:
+    """Fill in what one holds and how it was counted; raise NotMeasured, EngineError, OSError."""
     parts = urlsplit(str(sandbox.info["url"]))
     if parts.scheme == "http+unix":
         pids = processes.sandbox_of_socket(unquote(parts.netloc))

@@ -14,10 +14,20 @@ PROXY = "guest's health, through /proxy"
 IDLE_SANDBOX = "an idle sandbox"
 WORKER = "a server worker"
 ALL_PROCESSES = "all server processes together"
+CLAIM = "warm claim"
+CLAIM_FIRST = "warm claim → first result"
+PERSONAL = "personalised warm claim"
+PERSONAL_FIRST = "personalised warm claim → its variables shown"
+REFILL = "pool lent out → full again"
+RESTART_COMMAND = "restart: the command"
+RESTART_EACH = "restart: command's end → a sandbox answers"
+RESTART_ALL = "restart: command's end → all sandboxes answer"
+IDLE_WARM = "an idle warm sandbox, never called"
+FROZEN = "a frozen warm sandbox"
 
 
 def sustained(clients: int) -> str:
-    return f"shell true, {clients} client{'s' * (clients != 1)} without a pause"
+    return f"shell true, {_clients(clients)}"
 
 
 def beside(row: str, sleepers: int) -> str:
@@ -25,4 +35,44 @@ def beside(row: str, sleepers: int) -> str:
 
 
 def cycles(clients: int) -> str:
-    return f"create and release, {clients} clients without a pause"
+    return f"create and release, {_clients(clients)}"
+
+
+def burst(count: int) -> str:
+    return f"{count} at once, warm"
+
+
+def burst_as_it_is(count: int) -> str:
+    return f"{count} at once, pool as it is"
+
+
+def burst_claim(what: str) -> str:
+    return f"{what}: create"
+
+
+def burst_first(what: str) -> str:
+    return f"{what}: first result"
+
+
+def burst_ready(what: str) -> str:
+    return f"{what}: all ready"
+
+
+def burst_release(what: str) -> str:
+    return f"{what}: release"
+
+
+def _clients(count: int) -> str:
+    return f"{count} client{'s' * (count != 1)} without a pause"
+
+
+def cold_cycles(clients: int) -> str:
+    return f"cold create and release, {_clients(clients)}"
+
+
+def cold_used_cycles(clients: int) -> str:
+    return f"cold create, first result and release, {_clients(clients)}"
+
+
+def raw_cycles(what: str, clients: int) -> str:
+    return f"{what}, {_clients(clients)}"

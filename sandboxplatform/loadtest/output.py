@@ -16,7 +16,12 @@ def as_json(report: Report) -> dict[str, object]:
         "interrupted": report.interrupted,
         "rows": [_row_as_json(report, row) for row in report.rows.values()],
         "memory": [
-            {"name": each.name, "note": each.note, "megabytes": each.megabytes}
+            {
+                "name": each.name,
+                "note": each.note,
+                "megabytes": each.megabytes,
+                "fit_in_free_memory": each.fits,
+            }
             for each in report.memory.values()
         ],
         "targets": [
@@ -39,7 +44,10 @@ def _row_as_json(report: Report, row: Row) -> dict[str, object]:
     found |= {side: _series_as_json(series) for side, series in row.sides.items()}
     if row.floor:
         found["floor"] = row.floor
-        found["floor_p50_ms"] = _floor_of(report, row)
+        found["floor_p50_ms"] = _of_row(report, row.floor)
+    if row.plain:
+        found["plain"] = row.plain
+        found["minus_plain_p50_ms"] = _minus_plain(report, row)
     found["ours_to_reference"] = _against_reference(row)
     return found
 
@@ -49,13 +57,20 @@ def _series_as_json(series: Series) -> dict[str, object]:
         "count": len(series.seconds),
         **{f"p{percent}_ms": series.milliseconds(percent) for percent in PERCENTILES},
         "per_second": series.rate,
+        "per_minute": None if series.rate is None else series.rate * 60,
         "failures": dict(series.failures),
         "examples": series.examples,
     }
 
 
-def _floor_of(report: Report, row: Row) -> float | None:
-    return report.rows[row.floor].milliseconds(50) if row.floor in report.rows else None
+def _of_row(report: Report, name: str) -> float | None:
+    return report.rows[name].milliseconds(50) if name in report.rows else None
+
+
+def _minus_plain(report: Report, row: Row, side: str = OURS) -> float | None:
+    plain = report.rows.get(row.plain)
+    with_it, without = row.milliseconds(50, side), plain and plain.milliseconds(50, side)
+    return None if with_it is None or without is None else with_it - without
 
 
 def _against_reference(row: Row) -> float | None:
@@ -70,24 +85,31 @@ def _number(value: float | None, suffix: str = "") -> str:
     return "" if value is None else number(value) + suffix
 
 
-HEADINGS = ["", "count", "p50", "p95", "p99", "per s", "failed", "×floor"]
-REFERENCE_HEADINGS = ["reference: p50", "p95", "per s", "failed", "ours/reference"]
+HEADINGS = ["", "count", "p50", "p95", "p99", "rate", "failed", "×floor"]
+REFERENCE_HEADINGS = ["reference: p50", "p95", "rate", "failed", "ours/reference"]
 
 
-def _series_cells(series: Series | None) -> list[str]:
+def _rate(row: Row, series: Series) -> str:
+    if series.rate is None:
+        return ""
+    return f"{number(series.rate * 60)}/min" if row.per == "minute" else f"{number(series.rate)}/s"
+
+
+def _series_cells(row: Row, side: str) -> list[str]:
+    series = row.sides.get(side)
     if series is None:
         return [""] * 6
     times = [_number(series.milliseconds(percent)) for percent in PERCENTILES]
     failed = str(series.failures.total())
-    return [str(len(series.seconds)), *times, _number(series.rate), failed]
+    return [str(len(series.seconds)), *times, _rate(row, series), failed]
 
 
 def _cells(report: Report, row: Row, *, has_reference: bool) -> list[str]:
-    ours, floor = row.milliseconds(50), _floor_of(report, row)
-    cells = [row.name, *_series_cells(row.sides.get(OURS))]
+    ours, floor = row.milliseconds(50), _of_row(report, row.floor)
+    cells = [row.name, *_series_cells(row, OURS)]
     cells.append(_number(ours / floor, "×") if ours and floor else "")
     if has_reference:
-        _, p50, p95, _, rate, failed = _series_cells(row.sides.get(REFERENCE))
+        _, p50, p95, _, rate, failed = _series_cells(row, REFERENCE)
         cells += [p50, p95, rate, failed, _number(_against_reference(row), "×")]
     return cells
 
@@ -103,16 +125,26 @@ def _aligned(table: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _memory_lines(report: Report, *, has_reference: bool) -> Iterator[str]:
-    table = [["Memory in MB", "ours", *(["reference"] if has_reference else []), ""]]
+    sides = [OURS, *([REFERENCE] if has_reference else [])]
+    headings = [heading for side in sides for heading in (side, "fit now")]
+    table = [["Memory in MB", *headings, ""]]
     for each in report.memory.values():
-        cells = [each.name, _number(each.megabytes.get(OURS))]
-        if has_reference:
-            cells.append(_number(each.megabytes.get(REFERENCE)))
+        cells = [each.name]
+        for side in sides:
+            cells += [_number(each.megabytes.get(side)), str(each.fits.get(side, ""))]
         table.append([*cells, ""])
     first, *lines = _aligned(table)
     yield first
     for line, each in zip(lines, report.memory.values(), strict=True):
         yield f"{line}  {each.note}".rstrip()
+
+
+def _row_notes(report: Report) -> Iterator[str]:
+    for row in report.rows.values():
+        if (more := _minus_plain(report, row)) is not None:
+            yield f"  {row.name}: p50 {number(more)} ms more than {row.plain}"
+        if row.note:
+            yield f"  {row.name}: {row.note}"
 
 
 def _failure_lines(report: Report) -> Iterator[str]:
@@ -132,7 +164,7 @@ def as_text(report: Report) -> str:
         headings = [*HEADINGS, *(REFERENCE_HEADINGS if has_reference else [])]
         rows = [_cells(report, row, has_reference=has_reference) for row in report.rows.values()]
         lines += ["Times in ms; failed calls have none.", *_aligned([headings, *rows])]
-        lines += [f"  {row.name}: {row.note}" for row in report.rows.values() if row.note]
+        lines += _row_notes(report)
     if report.memory:
         lines += ["", *_memory_lines(report, has_reference=has_reference)]
     if failures := list(_failure_lines(report)):

@@ -58,6 +58,21 @@ def proportional(pids: set[int]) -> float:
     return total
 
 
+def mentioning(text: str) -> set[int]:
+    """Return the processes in whose command line a text stands."""
+    found = set()
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            if text.encode() in (PROC / str(pid) / "cmdline").read_bytes():
+                found.add(pid)
+    return found
+
+
+def available() -> float:
+    """Return the MB that the kernel says new programs can have."""
+    return _kilobytes(PROC / "meminfo", "MemAvailable") * 1.024 / 1000
+
+
 def _kilobytes(file: Path, name: str) -> int:
     found = re.search(rf"^{name}:\s+(\d+) kB", file.read_text(), re.MULTILINE)
     return int(found[1]) if found else 0

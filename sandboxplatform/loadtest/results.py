@@ -66,6 +66,12 @@ class Row:
     floor: str = ""
     """Name of the row that says what the machine itself takes."""
 
+    plain: str = ""
+    """Name of the row of the same without what this one has in addition."""
+
+    per: str = "second"
+    """What its rate is shown for: second or minute."""
+
     note: str = ""
 
     def of(self, side: str) -> Series:
@@ -84,6 +90,9 @@ class Memory:
 
     name: str
     megabytes: dict[str, float] = field(default_factory=dict)
+    fits: dict[str, int] = field(default_factory=dict)
+    """How many of them the memory that is free now has room for."""
+
     note: str = ""
     is_container: bool = False
 

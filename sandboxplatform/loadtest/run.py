@@ -26,6 +26,11 @@ class Options:
     seconds: float = 5.0
     clients: tuple[int, ...] = (1, 8, 32)
     sleepers: int = 64
+    burst: int = 30
+    """Creates at once; no section that needs many sandboxes makes more."""
+
+    restart: str = ""
+    """A shell command that restarts our server; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,18 @@ class Run:
 
     def begin(self, section: str) -> None:
         self.say(f"{section} …")
+        self.give_reference_time()
+
+    def give_reference_time(self) -> None:
+        """Let the reference spend as much as a section may, from now on."""
         self._reference_spent = 0.0
 
     def note(self, sentence: str) -> None:
         self.report.notes.append(sentence)
+
+    def leave_out(self, reason: str, *rows: str) -> None:
+        for row in rows:
+            self.report.row(row).note = f"not measured: {reason}"
 
     async def prepare(self) -> None:
         """Get the sandboxes that calls go to; without one of ours raise CallFailed."""

@@ -55,6 +55,11 @@ async def _execute(run: Run, sections: Sequence[str]) -> Report:
             await server.close()
             if server.created:
                 run.note(f"Not released at {server.url}: {', '.join(sorted(server.created))}.")
+            if server.pool.target_before is not None:
+                run.note(
+                    f"The pool of {server.sandbox_type} at {server.url} did not get its target "
+                    f"{server.pool.target_before} back: change it in the admin."
+                )
     return run.report
 
 

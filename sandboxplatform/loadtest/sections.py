@@ -7,22 +7,33 @@ import time
 from collections.abc import Awaitable, Callable
 
 from sandboxplatform.loadtest import floors, guest, names
+from sandboxplatform.loadtest.burst import bursts, refills
 from sandboxplatform.loadtest.connection import CallFailed, Connection
+from sandboxplatform.loadtest.density import density
 from sandboxplatform.loadtest.memory import measure_memory
 from sandboxplatform.loadtest.processes import is_here
+from sandboxplatform.loadtest.rates import cold, cycles, emptied, sustained
+from sandboxplatform.loadtest.restart import restart
 from sandboxplatform.loadtest.results import OURS, Series
 from sandboxplatform.loadtest.run import FIRST_CALL_SECONDS, Call, Run, Sandbox
-from sandboxplatform.loadtest.server import CALL_SECONDS, Server
+from sandboxplatform.loadtest.server import Server
+from sandboxplatform.loadtest.warm import warm_claims
 
 SETTLE_SECONDS = 0.4
 """After a release: what is still being removed would burden whoever is measured next."""
 
 SLEEP_SECONDS = 5
-CYCLE_CLIENTS = (4, 8)
 
 
 async def creates(run: Run) -> None:
     """Cold creates, in turns with the machine's own floor."""
+    async with emptied(run) as refusal:
+        if refusal:
+            run.report.row(names.CREATE).note = f"{refusal}; some may have been warm"
+        await _creates(run)
+
+
+async def _creates(run: Run) -> None:
     chosen = _floors(run)
     for floor in chosen:
         await asyncio.to_thread(floor.sweep)
@@ -116,61 +127,6 @@ async def _call_steps(run: Run, sandbox: Sandbox) -> list[tuple[str, str, Call]]
     return [(row, server.side, call) for row, call in calls.items()]
 
 
-async def sustained(run: Run) -> None:
-    """As many calls as go, at each number of clients."""
-    for clients in run.options.clients:
-        for sandbox in run.sandboxes:
-            request, server = sandbox.shell(), sandbox.server
-
-            def call(connection: Connection, request=request, server=server) -> Awaitable[bytes]:
-                return server.call(request, connection)
-
-            series = run.report.row(names.sustained(clients)).of(server.side)
-            await _without_pause(run, server, series, clients, call)
-
-
-async def cycles(run: Run) -> None:
-    """As many creates and releases as go: what the engine's removal costs is in it."""
-    for clients in CYCLE_CLIENTS:
-        for server in run.servers:
-
-            async def cycle(connection: Connection, server=server) -> str:
-                name = await server.create(connection)
-                await server.release(name, connection)
-                return name
-
-            series = run.report.row(names.cycles(clients)).of(server.side)
-            await _without_pause(run, server, series, clients, cycle)
-            await asyncio.sleep(SETTLE_SECONDS)
-
-
-async def _without_pause(
-    run: Run,
-    server: Server,
-    series: Series,
-    clients: int,
-    call: Callable[[Connection], Awaitable[object]],
-) -> None:
-    connections = [Connection(server.address) for _ in range(clients)]
-    try:
-        # What cannot be opened is tried again, and counted, by the call.
-        opening = (connection.open(CALL_SECONDS) for connection in connections)
-        await asyncio.gather(*opening, return_exceptions=True)
-        begun = time.perf_counter()
-
-        async def client(connection: Connection) -> None:
-            while time.perf_counter() - begun < run.options.seconds:
-                if await series.time(call(connection)) is None:
-                    # A server that refuses at once must not be asked in a hot loop.
-                    await asyncio.sleep(0.01)
-
-        await asyncio.gather(*map(client, connections))
-        series.elapsed = time.perf_counter() - begun
-    finally:
-        for connection in connections:
-            connection.close()
-
-
 async def sleepers(run: Run) -> None:
     """Calls that only wait, all at once: does anything else wait with them?"""
     for sandbox in run.sandboxes:
@@ -217,6 +173,12 @@ SECTIONS: dict[str, Callable[[Run], Awaitable[None]]] = {
     "calls": calls,
     "sustained": sustained,
     "sleepers": sleepers,
+    "cold": cold,
     "cycles": cycles,
+    "warm": warm_claims,
+    "burst": bursts,
+    "refill": refills,
     "memory": measure_memory,
+    "density": density,
+    "restart": restart,
 }

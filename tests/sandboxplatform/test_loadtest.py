@@ -17,7 +17,8 @@ from sandboxplatform.loadtest.targets import targets
 from sandboxplatform.setting_table import BASE_DIR
 from tests.server import TOKEN, Server, free_port
 
-TINY = ["--creates=1", "--calls=5", "--seconds=0.3", "--clients=1,2", "--sleepers=3"]
+TINY = ["--creates=1", "--calls=5", "--seconds=0.3", "--clients=1,2", "--sleepers=3", "--burst=3"]
+WITHOUT_POOLS = "creates,calls,sustained,sleepers,cycles,memory"
 
 
 def command(environment, folder, *arguments):
@@ -66,7 +67,7 @@ def wait_until(claim, seconds=20):
 @pytest.mark.bubblewrap
 @pytest.mark.slow
 def test_a_run_fills_every_row_without_a_failure_and_leaves_nothing(server, loadtest):
-    code, said, complained = finished(loadtest(*TINY, "--json"))
+    code, said, complained = finished(loadtest(*TINY, f"--only={WITHOUT_POOLS}", "--json"))
     assert code == 0, complained
     found = json.loads(said)
     rows = {row["name"]: row for row in found["rows"]}
@@ -79,7 +80,6 @@ def test_a_run_fills_every_row_without_a_failure_and_leaves_nothing(server, load
     }  # fmt: skip
     assert set(rows) == expected
     for row in rows.values():
-        assert row["note"] == ""
         assert row["ours"]["count"] > 0, row
         assert row["ours"]["failures"] == {}, row
     assert {each["name"] for each in found["memory"] if each["megabytes"]} == {
@@ -159,6 +159,30 @@ def test_an_option_that_cannot_be_used_ends_it(tmp_path, argument):
 
 def series(*milliseconds, **fields):
     return Series(seconds=[each / 1000 for each in milliseconds], **fields)
+
+
+def test_a_row_tells_what_it_has_more_than_the_plain_one():
+    report = Report()
+    report.row(names.CLAIM).sides = {OURS: series(7)}
+    report.row(names.PERSONAL, plain=names.CLAIM).sides = {OURS: series(9)}
+    assert f"{names.PERSONAL}: p50 2 ms more than {names.CLAIM}" in output.as_text(report)
+    assert output.as_json(report)["rows"][1]["minus_plain_p50_ms"] == pytest.approx(2)
+
+
+def test_a_rate_is_told_for_its_row_s_unit():
+    report = Report()
+    report.row(names.cold_cycles(4), per="minute").sides = {OURS: series(1, 1, elapsed=4)}
+    assert "30/min" in output.as_text(report)
+    assert output.as_json(report)["rows"][0]["ours"]["per_minute"] == 30
+
+
+def test_what_fits_in_free_memory_stands_beside_what_one_holds():
+    report = Report()
+    report.memory[names.IDLE_WARM] = Memory(names.IDLE_WARM, {OURS: 25.0}, {OURS: 812})
+    text = output.as_text(report)
+    assert "fit now" in text
+    assert "812" in text
+    assert output.as_json(report)["memory"][0]["fit_in_free_memory"] == {OURS: 812}
 
 
 def test_a_percentile_is_a_sample():

@@ -40,8 +40,9 @@ def _sections(text: str) -> list[str]:
 class Command(BaseCommand):
     help = (
         "Measure a running server: creates, calls through it and straight to the guest, "
-        "sustained calls, what others notice of calls that sleep, memory. It makes sandboxes "
-        "there and releases them."
+        "sustained calls, what others notice of calls that sleep, warm claims, bursts, refilling "
+        "pools, restarts, memory. It makes sandboxes there and releases them; where it may, it "
+        "changes a pool's target meanwhile and puts it back."
     )
     requires_system_checks: list[str] = []
 
@@ -65,6 +66,19 @@ class Command(BaseCommand):
             default=default.sleepers,
             help="Calls that sleep at once (%(default)s).",
         )
+        add(
+            "--burst",
+            type=_count,
+            default=default.burst,
+            help="Creates at once, from a pool made that large meanwhile (%(default)s).",
+        )
+        add(
+            "--restart",
+            metavar="COMMAND",
+            default=default.restart,
+            help="Shell command that restarts the server and returns once the old one has ended; "
+            "measures until sandboxes lent before answer again.",
+        )
         add("--sandbox-type", default="base", help="What is created (%(default)s).")
         add(
             "--only",
@@ -84,6 +98,8 @@ class Command(BaseCommand):
             seconds=given["seconds"],
             clients=given["clients"],
             sleepers=given["sleepers"],
+            burst=given["burst"],
+            restart=given["restart"],
         )
         token = settings.PLATFORM.BEARER_TOKEN if given["token"] is None else given["token"]
         where = {OURS: (given["base_url"], token)}
