@@ -20,12 +20,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="of load, kills and checks")
     parser.add_argument("--seed", type=int, default=None, help="of the schedule; default: any")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PART", help="kill this only; repeatable"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs of a good run too")
     parser.add_argument("--inside", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         isolation.settle_in()
-        return _run(Path(options.inside), seed=options.seed, seconds=options.seconds)
+        return _run(options)
     if why := isolation.missing():
         print(f"This machine cannot run it: {why}", file=sys.stderr)
         return 2
@@ -37,8 +40,9 @@ def _begin(options: argparse.Namespace) -> int:
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     # Not below /tmp, which may be in memory: the engine needs a real file system.
     folder = Path(tempfile.mkdtemp(prefix="sbx-chaos-", dir="/var/tmp"))
+    only = [part for name in options.only for part in ("--only", name)]
     code = isolation.run_inside(
-        [str(folder), "--seed", str(seed), "--seconds", str(options.seconds)]
+        [str(folder), "--seed", str(seed), "--seconds", str(options.seconds), *only]
     )
     if code or options.keep:
         shutil.rmtree(folder / "engine", ignore_errors=True)
@@ -48,12 +52,17 @@ def _begin(options: argparse.Namespace) -> int:
     return code
 
 
-def _run(folder: Path, *, seed: int, seconds: float) -> int:
+def _run(options: argparse.Namespace) -> int:
     from tests.chaos.run import Run
 
     # The SDK says on its own what the report says better.
     logging.disable(logging.CRITICAL)
-    run = Run(folder, seed=seed, seconds=seconds)
+    run = Run(
+        Path(options.inside),
+        seed=options.seed,
+        seconds=options.seconds,
+        only=tuple(options.only),
+    )
     whole = False
     with contextlib.ExitStack() as stack:
         stack.callback(run.world.close)

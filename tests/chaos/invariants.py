@@ -87,6 +87,17 @@ def every_container_has_a_row_and_every_row_a_container(
         yield f"the row {name} is {expected[name]}, and it has no container"
 
 
+def every_container_has_an_address_of_its_own(
+    world: World, client: docker.DockerClient
+) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    for name, found in _containers(client).items():
+        for network in found["NetworkSettings"]["Networks"].values():
+            address = network["IPAddress"]
+            if address and owners.setdefault(address, name) != name:
+                yield f"{name} and {owners[address]} both have the address {address}"
+
+
 def no_step_is_left_unfinished(world: World, client: docker.DockerClient) -> Iterator[str]:
     for sandbox in Sandbox.objects.filter(state__in=UNFINISHED):
         yield (
@@ -191,6 +202,7 @@ def every_image_is_one_that_was_checked(world: World, client: docker.DockerClien
 
 SETTLED: tuple[Check, ...] = (
     every_container_has_a_row_and_every_row_a_container,
+    every_container_has_an_address_of_its_own,
     no_step_is_left_unfinished,
     the_pool_is_full,
     every_port_is_leased_by_the_sandbox_that_has_it,

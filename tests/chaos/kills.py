@@ -33,15 +33,19 @@ class Step:
         return f"{self.target}{when}, away for {self.away:.1f} s"
 
 
-def schedule(seed: int) -> Callable[[], Step]:
-    """Return what draws one step after another; the same seed draws the same steps."""
+def schedule(seed: int, only: tuple[str, ...] = ()) -> Callable[[], Step]:
+    """
+    Return what draws one step after another; the same seed draws the same steps.
+
+    only narrows the targets, to look into one of them.
+    """
     chance = random.Random(seed)  # noqa: S311  not a secret
     bag: list[str] = []
 
     def draw() -> Step:
         if not bag:
             # All of them in turn, so that a short run leaves none out.
-            bag.extend(KILLS)
+            bag.extend(only or KILLS)
             chance.shuffle(bag)
         return Step(
             target=bag.pop(),

@@ -23,12 +23,14 @@ ROUND_SECONDS = 30.0
 class Run:
     """The parts of one run, and what they have found so far."""
 
-    def __init__(self, folder: Path, *, seed: int, seconds: float) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int, seconds: float, only: tuple[str, ...] = ()
+    ) -> None:
         self.world = World(folder)
         self.builds = Builds(self.world, folder)
         self.clients = [Client(number, seed, self.world.server) for number in range(CLIENTS)]
         self.killer = Killer(self.world, self.builds)
-        self._draw = schedule(seed)
+        self._draw = schedule(seed, only)
         self._seconds = seconds
         self.report = Report(seed, seconds)
 
