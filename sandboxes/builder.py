@@ -209,6 +209,7 @@ def _steps(record: ImageBuild, type_name: str, dockerfile: Path) -> Iterator[str
         except DeployerError as error:
             raise BuildFailed(f"Building {record.tag} failed: {error}") from error
         yield from _check_and_tag(deployer, record, image_id)
+        _remove_images_of_killed_builds(deployer, record)
     except DeployerError as error:
         raise BuildFailed(str(error)) from error
     finally:
@@ -218,12 +219,16 @@ def _steps(record: ImageBuild, type_name: str, dockerfile: Path) -> Iterator[str
 def _check_and_tag(deployer: Deployer, record: ImageBuild, image_id: str) -> Iterator[str]:
     """Move the row's tag to the image if a sandbox comes up from it; else remove the image."""
     try:
+        # Before the check: a builder that is killed in it leaves an image that nothing else names.
+        if not record.renew(digest=image_id):
+            raise _taken_over(record)
         yield f"Built {image_id}; checking that a sandbox starts from it"
         _check(deployer, image_id)
         if not record.renew():
             raise _taken_over(record)
     except BaseException as error:
         deployer.remove_image(image_id, only_untagged=True)
+        record.renew(digest="")
         if not isinstance(error, NotReady | DeployerError):
             raise
         old = deployer.find_image(record.tag)
@@ -233,3 +238,19 @@ def _check_and_tag(deployer: Deployer, record: ImageBuild, image_id: str) -> Ite
     deployer.tag_image(image_id, record.tag)
     record.digest, record.size_bytes = image_id, size
     yield f"Tagged {record.tag}"
+
+
+def _remove_images_of_killed_builds(deployer: Deployer, record: ImageBuild) -> None:
+    """
+    Remove what earlier builders of the type built and were killed before they tagged.
+
+    Behind a build that succeeded, because the layers that both share are its cache.
+    """
+    of_type = ImageBuild.objects.filter(sandbox_type=record.sandbox_type)
+    for killed in of_type.filter(state=BuildState.FAILED).exclude(digest="").defer("log"):
+        try:
+            deployer.remove_image(killed.digest, only_untagged=True)
+            if deployer.find_image(killed.digest) is None:
+                of_type.filter(pk=killed.pk).update(digest="")
+        except DeployerError as error:
+            logger.warning("The image of a build that was killed stays: %s", error)

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 
 from sandboxes import builder
 from sandboxes.models import ImageBuild
+from sandboxes.models.image_build import BuildState
 from sandboxplatform.setting_table import BASE_DIR, BY_NAME
 from tests.deployers.contract import eventually
 from tests.factories import make_type
@@ -163,3 +164,24 @@ def test_a_build_of_a_fresh_clone_that_is_ended_leaves_nothing_in_the_engine(
     assert tagged(engine) is None
     assert leftovers(engine) == []
     assert eventually(lambda: engine.containers.list(all=True, filters=ours) == [])
+
+
+def test_the_image_of_a_build_that_was_killed_in_its_check_is_removed_behind_the_next(
+    dockerfile, engine
+):
+    dockerfile.write_text(GOOD.format(version="killed"))
+    steps = builder.build("small")
+    for line in steps:
+        if line.startswith("Built "):
+            break
+    image_id = line.split()[1].rstrip(";")
+    # What a killed process leaves: a row that nobody closed, and an image that nobody tagged.
+    ImageBuild.objects.get().move_to(BuildState.FAILED, detail="killed")
+    dockerfile.write_text(GOOD.format(version="next"))
+    call_command("buildimage", "small")
+    assert tagged(engine) != image_id
+    with pytest.raises(docker.errors.ImageNotFound):
+        engine.images.get(image_id)
+    assert ImageBuild.objects.get(state="failed").digest == ""
+    with pytest.raises(builder.BuildFailed):
+        list(steps)
