@@ -49,7 +49,7 @@ def schedule(seed: int, only: tuple[str, ...] = ()) -> Callable[[], Step]:
             chance.shuffle(bag)
         return Step(
             target=bag.pop(),
-            after=chance.uniform(0.2, 2.5),
+            after=chance.uniform(0.5, 6),
             moment=chance.choice(("", *STATES)),
             away=chance.choice((0.0, 0.0, chance.uniform(0, 3))),
         )

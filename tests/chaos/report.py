@@ -49,8 +49,8 @@ class Report:
         lines += _section(
             f"operations: {self.operations.total()} done, {self.failed.total()} failed",
             [
-                (name, count, f"{self.failed[name]} failed" if self.failed[name] else "")
-                for name, count in sorted((self.operations | Counter(self.failed.keys())).items())
+                (name, count - self.failed[name], f"{self.failed[name]} failed")
+                for name, count in sorted((self.operations + self.failed).items())
             ],
         )
         lines += _section(
