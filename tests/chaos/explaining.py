@@ -81,6 +81,7 @@ CLASSES = (
         "engine",
         "containers",
     ),
+    _class("200: what ran in the sandbox was killed", {200}, r"SIGKILL|SIGTERM", "containers"),
     _class("503: a start was broken off", {503}, r"could not be started|Sandbox \S+: ", "engine"),
     _class("503: CREATE_TIMEOUT was over: the machine was too busy", {503}, TOO_BUSY),
     _class("410: the sandbox was lost", {410}, r"\(lost\)", "containers", ever_since=True),
