@@ -27,8 +27,8 @@ from sandboxes.actions.wishes import Wish
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.models.sandbox import lease_end
 from sandboxes.recipe import recipe_of
-from sandboxes.refusals import Refused
-from sandboxes.states import StopReason
+from sandboxes.refusals import Ended, Refused
+from sandboxes.states import StateConflict, StopReason
 from sandboxes.tokens import Caller
 
 PARALLEL = 8
@@ -126,6 +126,10 @@ def _make_one(
         lifecycle.start(sandbox, actor=caller.actor, deadline=deadline, files=wish.files)
     except binding.BindingRefused as refused:
         raise Refused(str(refused), field="files") from refused
+    except StateConflict:
+        raise Ended(
+            f"Sandbox {sandbox.name} was ended by another request while it was started."
+        ) from None
     return sandbox
 
 

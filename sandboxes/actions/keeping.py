@@ -15,7 +15,7 @@ from sandboxes.actions.finding import ending_of, explain_silence, find_live
 from sandboxes.actions.inserting import check_room, with_room
 from sandboxes.models import Event, Sandbox, Session
 from sandboxes.models.sandbox import new_name
-from sandboxes.refusals import Ended, NotRunning, Refused, Unknown
+from sandboxes.refusals import Ended, NotRunning, Refusal, Refused, Unknown
 from sandboxes.states import ENDED, State, StateConflict, StopReason
 from sandboxes.tokens import Caller
 
@@ -176,9 +176,9 @@ def _restore_quietly(name: str, actor: str) -> None:
     old = Sandbox.objects.filter(name=name).first()
     if old is None or old.state != State.STOPPED or not old.can_be_restored:
         return
-    if heir := _reserve(old, actor=actor):
-        deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
-        try:
+    deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
+    try:
+        if heir := _reserve(old, actor=actor):
             lifecycle.start(heir, actor=actor, deadline=deadline)
-        except lifecycle.StartFailed as failed:
-            logger.warning("%s was not restored yet: %s", name, failed)
+    except (lifecycle.StartFailed, Refusal, StateConflict) as failed:
+        logger.warning("%s was not restored yet: %s", name, failed)

@@ -116,10 +116,7 @@ class GuestView(RpcView):
         try:
             code, body = await self._reach(place, method, path, **options)
         except guests.Unreachable as error:
-            may_have_run = self.is_use and error.sent
-            if may_have_run:
-                await heartbeat.note_use(place, 0.0)
-            if place.used or may_have_run:
+            if place.used or (self.is_use and error.sent):
                 raise await guests.why_unreachable(place) from error
             place = await directory.replacement(place)
             try:
@@ -135,8 +132,13 @@ class GuestView(RpcView):
     ) -> tuple[int, bytes]:
         if place.used or not self.is_use:
             return await guests.call(place, method, path, **options)
-        async with heartbeat.using(place):
-            return await guests.call(place, method, path, **options)
+        try:
+            async with heartbeat.using(place):
+                return await guests.call(place, method, path, **options)
+        except guests.Unreachable as error:
+            if error.sent:
+                await heartbeat.note_use(place, 0.0)
+            raise
 
 
 class CheckHealth(GuestView):
