@@ -14,9 +14,10 @@ from deployers.errors import PortTaken, Rejected, Unavailable
 from sandboxes import actions, lifecycle, reaper, registry
 from sandboxes.actions import halting
 from sandboxes.models import Event, PortLease, Sandbox, SandboxType, Session
-from sandboxes.refusals import CapReached, NotRunning, Refused, Unknown
+from sandboxes.refusals import CapReached, Ended, NotRunning, Refused, Unknown
 from sandboxes.states import State, StopReason
 from tests.factories import let_work_behind_end
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -133,17 +134,17 @@ def test_a_port_that_a_stranger_holds_is_skipped(fake, alice):
 
 
 def test_a_full_port_range_is_named(fake, alice, platform):
-    platform.PORT_RANGE, fake.needs_host_port = (50000, 50001), True
+    platform.PORT_RANGE, fake.needs_host_port = (20000, 20001), True
     actions.create(alice)
     with pytest.raises(lifecycle.StartFailed, match="All 1 ports of PORT_RANGE"):
         actions.create(alice)
 
 
 def test_parallel_creates_get_distinct_ports(fake, alice, platform, in_thread):
-    platform.PORT_RANGE, fake.needs_host_port = (50000, 50008), True
+    platform.PORT_RANGE, fake.needs_host_port = (20000, 20008), True
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(in_thread(lambda _: actions.create(alice)), range(8)))
-    assert sorted(PortLease.objects.values_list("port", flat=True)) == list(range(50000, 50008))
+    assert sorted(PortLease.objects.values_list("port", flat=True)) == list(range(20000, 20008))
 
 
 def test_the_cap_is_never_exceeded_by_parallel_creates(fake, alice, platform, in_thread):
@@ -195,6 +196,21 @@ def test_a_create_that_waited_too_long_in_the_queue_is_told(fake, alice, platfor
     platform.CREATE_TIMEOUT = 0.1
     with pytest.raises(lifecycle.StartFailed, match="waited in the queue"):
         actions.create(alice)
+    assert nothing_is_left(fake)
+
+
+def test_one_that_is_ended_while_it_waits_in_the_queue_is_told_so(
+    fake, alice, in_thread, monkeypatch
+):
+    monkeypatch.setattr(lifecycle, "_slots", threading.BoundedSemaphore(1))
+    lifecycle._slots.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        creating = pool.submit(in_thread(actions.create), alice)
+        wait_until(Sandbox.objects.filter(state=State.PENDING).exists)
+        actions.cleanup(alice)
+        lifecycle._slots.release()
+        with pytest.raises(Ended, match="ended by another request"):
+            creating.result(30)
     assert nothing_is_left(fake)
 
 

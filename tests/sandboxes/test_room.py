@@ -12,8 +12,9 @@ from sandboxes.actions import inserting
 from sandboxes.models import Sandbox
 from sandboxes.refusals import CapReached
 from sandboxes.states import State, StopReason
-from tests.factories import make_caller, make_type, make_warm
+from tests.factories import let_work_behind_end, make_caller, make_type, make_warm
 from tests.processes import OtherProcess, at_once
+from tests.sandboxes.sessions import recycle_all, touch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,6 +101,20 @@ def test_what_left_between_two_looks_makes_room(fake, alice, platform, monkeypat
 
     monkeypatch.setattr(inserting, "_is_leaving", gone_by_now)
     assert actions.create(alice)
+
+
+def test_what_else_a_session_had_comes_back_when_there_is_room_for_it(
+    fake, alice, platform, caplog
+):
+    names = [actions.create(alice, session_key="s").name for _ in range(2)]
+    recycle_all()
+    platform.MAX_SANDBOX_INSTANCES = 1
+    serving = touch(alice, names[0])
+    let_work_behind_end()
+    assert Sandbox.objects.exclude(state=State.STOPPED).get().name == serving.name
+    assert f"{names[1]} was not restored yet: All 1 sandboxes" in caplog.text
+    platform.MAX_SANDBOX_INSTANCES = 2
+    assert touch(alice, names[1]).state == State.RUNNING
 
 
 def test_fifty_creates_at_once_do_not_exceed_the_cap(fake, alice, platform):
