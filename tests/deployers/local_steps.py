@@ -84,7 +84,7 @@ class LocalSteps(DeployerSteps):
         found = [str(path) for path in home.glob("*")]
         for handle in self.handles.get(deployer.instance, ()):
             found += map(str, self.state_dir.glob(f"{handle}*"))
-            found += map(str, Path("/sys/fs/cgroup").rglob(f"*{handle}*"))
+            found += control_groups(handle)
         found += processes_that_hold(home)
         return found + [line for line in mounts() if str(home) in line]
 
@@ -144,6 +144,16 @@ def processes_that_hold(directory):
         if any(link.startswith(f"{directory}/") for link in links):
             found.append(f"{process.name}: {command}")
     return found
+
+
+def control_groups(handle):
+    # Not rglob(), which fails when a group of somebody else vanishes meanwhile.
+    return [
+        str(Path(parent, name))
+        for parent, names, _ in os.walk("/sys/fs/cgroup")
+        for name in names
+        if handle in name
+    ]
 
 
 def mounts():
