@@ -78,7 +78,7 @@ class Keeper:
         report = Report()
         for pool in Pool.objects.select_related("sandbox_type").filter(sandbox_type__enabled=True):
             try:
-                plan = self._plan(pool.pk)
+                plan = self._plan(pool)
             except DeployerError as error:
                 report.errors.append(f"{pool.sandbox_type}: {error}")
                 _note_failure(pool.pk, error)
@@ -96,23 +96,22 @@ class Keeper:
         """Let what is being started finish, and begin no more."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _plan(self, pk: int) -> Plan:
-        image_id = self._image_id(pk)
+    def _plan(self, seen: Pool) -> Plan:
+        image_id = self._image_id(seen.sandbox_type)
         with transaction.atomic():
             pool = (
                 Pool.objects.select_for_update(skip_locked=True, of=("self",))
                 .select_related("sandbox_type")
-                .filter(pk=pk)
+                .filter(pk=seen.pk)
                 .first()
             )
             if pool is None:
-                return Plan([], [])  # another keeper is at it
+                return Plan([], [])  # another keeper is at it, or somebody deleted it
             return _plan(pool, image_id)
 
     @staticmethod
-    def _image_id(pk: int) -> str:
+    def _image_id(kind: SandboxType) -> str:
         """Ask the engine where the type's image points now; "" where there are no images."""
-        kind = SandboxType.objects.get(pool=pk)
         deployer = deployment.current()
         if not deployer.supports_images:
             return ""

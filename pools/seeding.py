@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.db.models import Q
 
 from pools.models import Pool
 from sandboxes.models import SandboxType
@@ -20,9 +19,9 @@ def sync() -> None:
         pool, _ = Pool.objects.get_or_create(
             sandbox_type=kind, defaults={"target": size, "configured_target": size}
         )
-        changed = Pool.objects.filter(pk=pool.pk).filter(
-            Q(configured_target=None) | ~Q(configured_target=size)
-        )
-        ceiling = pool.ceiling
-        target = size if ceiling is None else min(size, ceiling)
-        changed.update(target=target, configured_target=size)
+        if pool.configured_target is None:
+            # Made in the admin: what it wishes for was meant.
+            Pool.objects.filter(pk=pool.pk).update(configured_target=size)
+        elif pool.configured_target != size:
+            target = size if pool.ceiling is None else min(size, pool.ceiling)
+            Pool.objects.filter(pk=pool.pk).update(target=target, configured_target=size)

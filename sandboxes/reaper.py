@@ -91,7 +91,10 @@ def _finish(sandbox: Sandbox) -> None:
     if sandbox.state == State.HALTING:
         ending.finish_halt(sandbox, actor=ACTOR)
     else:
-        ending.stop(sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED)
+        # Unless its worker was only slow, and has brought it up since.
+        ending.stop(
+            sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED, unless_moved=True
+        )
 
 
 def _compare(dry_run: bool, report: Report) -> None:

@@ -70,6 +70,8 @@ def claim_next(caller: Caller, kind: SandboxType, wish: Wish, *, deadline: float
     That is as long as the pool is making one that nobody before waits for: it began earlier
     than a new one could.
     """
+    if wish.environment and Sandbox.objects.warm(kind).filter(can_bind=False).exists():
+        return None  # those that are coming will not be able to either
     patience = min(deadline, time.monotonic() + PATIENCE)
     with _waiting_for(kind) as place:
         while time.monotonic() < patience:

@@ -28,7 +28,7 @@ def keep_alive(caller: Caller, identity: str, *, lifetime: timedelta | None = No
     """
     Count as a call to the sandbox now; with lifetime, let it end that long from now instead.
 
-    Raise Unknown, Ended, or Refused where the sandbox has no lifetime that could be extended.
+    Raise Unknown, Ended, or Refused for a lifetime that is longer than the type allows.
     """
     sandbox = find_live(caller, identity)
     now = timezone.now()

@@ -63,8 +63,10 @@ def test_an_old_one_goes_only_when_there_is_a_new_one_for_it(fake, keep):
 
     fake.fail_start = fail_the_second
     keep()
+    assert old < names()
     assert len(keep().outdated) == 1
-    assert len(names()) == 2
+    # Two, or three where the pool does not rest: the one that came up may have come up last.
+    assert len(names()) >= 2
     assert len(names() & old) == 1
 
 

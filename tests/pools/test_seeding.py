@@ -51,3 +51,9 @@ def test_a_pool_whose_type_is_a_default_no_more_stays(fake, platform):
     make_type("red")
     sync(platform, 1, ["base", "red"])
     assert sync(platform, 2, ["base"]) == {"base": 2, "red": 1}
+
+
+def test_the_target_of_a_pool_that_the_admin_made_is_kept(fake, platform):
+    Pool.objects.create(sandbox_type=make_type("base"), target=7)
+    assert sync(platform, 2) == {"base": 7}
+    assert sync(platform, 3) == {"base": 3}

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def notes(request, settings, platform):
     """Where ports are noted: in this process, and in a real Redis; yields a question for them, and their prefix."""
     if request.param == "memory":
+        caches["ports"].clear()
         yield (lambda: list(caches["ports"]._cache)), ""
         caches["ports"].clear()
         return
