@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,6 +51,9 @@ async def _rounds(run: Run, count: int, what: str) -> None:
                 found = await _burst(run, server, count, what)
                 if server is run.ours:
                     warm.append(found)
+                # What one makes anew must not burden the other's turn.
+                with contextlib.suppress(CallFailed):
+                    await server.pool.rest(after=count)
 
             await run.time(server.side, once)
     ready.note = f"warm when it began: {', '.join(warm)}"
@@ -59,7 +63,7 @@ async def _burst(run: Run, server: Server, count: int, what: str) -> str:
     """Create so many at once, call each, release them; return how many were warm before."""
     stand = None
     try:
-        stand = await server.pool.rest(after=count)
+        stand = await server.pool.rest(after=0)
         warm = "not told" if stand is None else str(stand.warm)
     except CallFailed as error:
         warm = error.detail
@@ -141,7 +145,7 @@ async def refills(run: Run) -> None:
 
 async def _refill(run: Run, server: Server, size: int) -> None:
     series = run.report.row(names.REFILL).of(server.side)
-    await server.pool.rest(after=size)
+    await server.pool.rest()
     async with connected(server, size) as connections:
         begun = time.perf_counter()
         lent = await asyncio.gather(*map(server.claim, connections), return_exceptions=True)

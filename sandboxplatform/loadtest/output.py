@@ -142,7 +142,8 @@ def _memory_lines(report: Report, *, has_reference: bool) -> Iterator[str]:
 def _row_notes(report: Report) -> Iterator[str]:
     for row in report.rows.values():
         if (more := _minus_plain(report, row)) is not None:
-            yield f"  {row.name}: p50 {number(more)} ms more than {row.plain}"
+            sign = "−" if more < 0 else "+"
+            yield f"  {row.name}: p50 {sign}{number(abs(more))} ms against {row.plain}"
         if row.note:
             yield f"  {row.name}: {row.note}"
 

@@ -88,7 +88,8 @@ class Pool:
         """
         Wait until it is full and nothing moves; after is how many were lent since it was.
 
-        Where the server does not tell, wait for as long as that may take, and return None.
+        Where the server does not tell, wait for as long as that may take, and return None. It is
+        called after each use of a pool too, so that one server's refill burdens no other's turn.
         """
         try:
             stand = await self.wait(lambda stand: stand.is_at_rest)

@@ -13,7 +13,6 @@ from sandboxplatform.loadtest import floors, names
 from sandboxplatform.loadtest.burst import connected
 from sandboxplatform.loadtest.connection import Connection
 from sandboxplatform.loadtest.docker_engine import DockerEngine, EngineError
-from sandboxplatform.loadtest.pool import CALM_SECONDS
 from sandboxplatform.loadtest.processes import is_here
 from sandboxplatform.loadtest.results import OURS, Row, Series
 from sandboxplatform.loadtest.run import FIRST_CALL_SECONDS, Run
@@ -137,7 +136,7 @@ async def _cycles(run: Run, server: Server, step: Step) -> None:
     await _without_pause(server, series, step.clients, cycle, _seconds(run))
     # Ours answers a release before the engine has removed anything; the rate must hold it.
     series.elapsed += await asyncio.to_thread(_seconds_until_gone, server, released)
-    await asyncio.sleep(CALM_SECONDS)
+    await server.pool.rest(after=step.clients if step.route == CLAIM else 0)
 
 
 def _seconds(run: Run) -> float:

@@ -43,6 +43,8 @@ async def warm_claims(run: Run) -> None:
             f"{WAITED}. Its create makes a new sandbox also where warm ones are there."
         )
     cold: Counter[str] = Counter()
+    for server in run.servers:
+        await server.pool.rest()
     for _ in range(run.options.creates):
         for rows in (PLAIN, PERSONALISED):
             for server in run.servers:
@@ -57,7 +59,7 @@ async def warm_claims(run: Run) -> None:
 
 async def _lend(run: Run, server: Server, rows: Rows, cold: Counter[str]) -> None:
     """Claim, call and release once; count in cold what was not lent from the pool."""
-    stand = await server.pool.rest()
+    stand = await server.pool.rest(after=0)
     claimed, first = (run.report.row(row).of(server.side) for row in rows)
     # New values each time: those that an earlier caller left would be seen.
     environment = {name: secrets.token_hex(8) for name in VARIABLES if rows is PERSONALISED}
@@ -78,6 +80,7 @@ async def _lend(run: Run, server: Server, rows: Rows, cold: Counter[str]) -> Non
     else:
         first.seconds.append(spent + time.perf_counter() - begun)
     await run.report.row(names.RELEASE).of(server.side).time(server.release(name))
+    await server.pool.rest()
 
 
 async def _call(server: Server, name: str, environment: Mapping[str, str]) -> None:

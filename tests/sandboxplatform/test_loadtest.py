@@ -165,7 +165,7 @@ def test_a_row_tells_what_it_has_more_than_the_plain_one():
     report = Report()
     report.row(names.CLAIM).sides = {OURS: series(7)}
     report.row(names.PERSONAL, plain=names.CLAIM).sides = {OURS: series(9)}
-    assert f"{names.PERSONAL}: p50 2 ms more than {names.CLAIM}" in output.as_text(report)
+    assert f"{names.PERSONAL}: p50 +2 ms against {names.CLAIM}" in output.as_text(report)
     assert output.as_json(report)["rows"][1]["minus_plain_p50_ms"] == pytest.approx(2)
 
 
