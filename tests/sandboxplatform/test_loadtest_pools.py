@@ -14,19 +14,28 @@ from tests.server import Server
 
 pytestmark = pytest.mark.bubblewrap
 
-ROUTES = f"--extension={Path(__file__).parent / 'pool_routes.py'}"
+MAY_CHANGE_POOLS = """
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from sandboxes.tokens import BEARER_USER
+user, _ = get_user_model().objects.get_or_create(username=BEARER_USER)
+user.user_permissions.add(Permission.objects.get(codename="change_pool"))
+"""
 NO_ROUTES = f"--extension={Path(__file__).parent / 'no_pool_routes.py'}"
 WARM_ROWS = (names.CLAIM, names.CLAIM_FIRST, names.PERSONAL, names.PERSONAL_FIRST)
 
 
-def running(folder, *options, **settings):
-    return Server(Path(folder), *options, CONTAINER_DEPLOYMENT="local", **settings).start()
+def running(folder, *options, may_change_pools=True, **settings):
+    server = Server(Path(folder), *options, CONTAINER_DEPLOYMENT="local", **settings).start()
+    if may_change_pools:
+        server.manage("shell", "-c", MAY_CHANGE_POOLS)
+    return server
 
 
 @pytest.fixture(scope="module")
 def server():
     with tempfile.TemporaryDirectory(prefix="sbx-") as folder:
-        server = running(folder, ROUTES, POOL_SIZE="2")
+        server = running(folder, POOL_SIZE="2")
         yield server
         assert server.stop() == 0, server.output
 
@@ -139,7 +148,7 @@ def test_a_signal_in_a_burst_loses_no_sandbox(server, loadtest):
 @pytest.mark.slow
 def test_where_the_pool_may_not_be_changed_the_row_says_that_warm_ones_are_among_them():
     with tempfile.TemporaryDirectory(prefix="sbx-") as folder:
-        server = running(folder, ROUTES, POOL_SIZE="1", POOLS_ARE_READ_ONLY="1")
+        server = running(folder, POOL_SIZE="1", may_change_pools=False)
         try:
             rows, _ = found(start(server, "--only=cold,burst", "--json"))
         finally:
@@ -179,7 +188,7 @@ def test_a_restart_command_that_fails_is_told_with_what_it_said(loadtest):
 @pytest.mark.slow
 def test_sandboxes_answer_again_after_the_server_was_restarted():
     with tempfile.TemporaryDirectory(prefix="sbx-") as folder:
-        server = running(folder, ROUTES, AUTO_CLEANUP="False")
+        server = running(folder, AUTO_CLEANUP="False")
         asked, done = Path(folder, "asked"), Path(folder, "done")
 
         def restart_when_asked():
