@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
 logger = logging.getLogger(__name__)
 
 THREADS = 8
+LATER_SECONDS = 0.25
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="behind")
 
@@ -18,6 +20,13 @@ _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="behind")
 def submit(work: Callable[..., object], *args: object, **kwargs: object) -> None:
     """Call work soon. What this process does not finish, the reaper does: work says so by rows."""
     _threads.submit(_run, work, args, kwargs)
+
+
+def submit_later(work: Callable[..., object], *args: object) -> None:
+    """Call work when the answer is out: it is in no hurry, and would only slow that down."""
+    timer = threading.Timer(LATER_SECONDS, submit, (work, *args))
+    timer.daemon = True
+    timer.start()
 
 
 def _run(work: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
@@ -28,4 +37,4 @@ def _run(work: Callable[..., object], args: tuple[object, ...], kwargs: dict[str
         # The outermost frame of its thread.
         logger.exception("%s failed behind its answer", getattr(work, "__qualname__", work))
     finally:
-        connection.close()
+        close_old_connections()

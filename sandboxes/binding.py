@@ -8,6 +8,7 @@ image, can still be given files, through the workspace routes that every guest h
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,17 @@ def can_bind(url: str, secret: str) -> bool:
         return status == 200 and "bind" in json.loads(answer)["features"]
     except (GuestGone, ValueError, KeyError, TypeError):
         return False
+
+
+def warm_up(url: str, secret: str) -> None:
+    """
+    Run a first command in a guest, which has more to do for the first one than for others.
+
+    A guest that fails at it will show that to its caller, or to a health check.
+    """
+    body = json.dumps({"command": "true"}).encode()
+    with contextlib.suppress(GuestGone):
+        _ask(url, secret, "POST", "/fastapi/tools/run_shell_command", body, "application/json")
 
 
 def bind(url: str, secret: str, environment: Mapping[str, str], files: Sequence[File]) -> None:

@@ -47,22 +47,25 @@ def lag() -> timedelta:
     return timedelta(seconds=interval())
 
 
+_noted_at: dict[Mark, float] = {}
+"""When each mark was written last, by time.monotonic(); of the whole process."""
+
+
 class Heartbeat:
     """The marks of one event loop."""
 
     def __init__(self) -> None:
-        self._noted_at: dict[Mark, float] = {}
         self._pending: set[Mark] = set()
         self._busy: Counter[Mark] = Counter()
         self._writer: asyncio.Task[None] | None = None
 
     def touch(self, mark: Mark) -> None:
         now = time.monotonic()
-        if now - self._noted_at.get(mark, -LONGEST_LAG) < interval():
+        if now - _noted_at.get(mark, -LONGEST_LAG) < interval():
             return
-        if len(self._noted_at) > MARKS_KEPT:
-            self._noted_at.clear()
-        self._noted_at[mark] = now
+        if len(_noted_at) > MARKS_KEPT:
+            _noted_at.clear()
+        _noted_at[mark] = now
         self._pending.add(mark)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
@@ -97,8 +100,8 @@ class Heartbeat:
             await asyncio.sleep(min(interval(), 0.25))
             now = time.monotonic()
             for mark in self._busy:
-                if now - self._noted_at.get(mark, 0.0) >= interval():
-                    self._noted_at[mark] = now
+                if now - _noted_at.get(mark, 0.0) >= interval():
+                    _noted_at[mark] = now
                     self._pending.add(mark)
 
 
@@ -124,11 +127,19 @@ def _heartbeat() -> Heartbeat:
     return _by_loop[loop]
 
 
+def _mark_of(session_id: int | None, pk: int) -> Mark:
+    return (Session, session_id) if session_id else (Sandbox, pk)
+
+
+def note_lending(sandbox: Sandbox) -> None:
+    """Know that a sandbox was lent just now, which its row says: its first call adds nothing."""
+    _noted_at[_mark_of(sandbox.session_id, sandbox.pk)] = time.monotonic()
+
+
 @asynccontextmanager
 async def during(place: Place) -> AsyncIterator[None]:
     """Count everything inside as one call to the sandbox."""
-    mark = (Session, place.session_id) if place.session_id else (Sandbox, place.pk)
-    with _heartbeat().busy(mark):
+    with _heartbeat().busy(_mark_of(place.session_id, place.pk)):
         yield
 
 

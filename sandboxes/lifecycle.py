@@ -196,6 +196,7 @@ def _become_running(sandbox: Sandbox, url: str, *, actor: str) -> None:
 
 
 def _become_warm(sandbox: Sandbox, url: str, *, actor: str) -> None:
+    binding.warm_up(url, sandbox.guest_secret)
     sandbox.move_to(
         State.WARM,
         actor=actor,

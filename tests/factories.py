@@ -19,6 +19,9 @@ from sandboxes.tokens import Caller
 
 def let_work_behind_end():
     """Return when what goes on behind an answer in this process has ended."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
     # As many as there are threads, so that each has done what it was given before.
     waiters = threading.Barrier(behind.THREADS)
     for task in [behind._threads.submit(waiters.wait, 30) for _ in range(behind.THREADS)]:

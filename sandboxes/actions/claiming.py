@@ -59,7 +59,7 @@ def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[San
                 ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
         raise
     for sandbox in lent:
-        behind.submit(_save_timeline, sandbox)
+        behind.submit_later(_save_timeline, sandbox)
     return lent
 
 

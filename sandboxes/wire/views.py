@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from sandboxes import actions, directory
+from sandboxes import actions, directory, heartbeat
 from sandboxes.models import Sandbox, Session
 from sandboxes.refusals import CapReached
 from sandboxes.wire import serializers
@@ -75,6 +75,7 @@ class CreateFromPool(Slow):
             # The SDK takes null, and nothing else, for "none available".
             return Response({"data": None, "detail": str(error)})
         directory.remember(sandbox)
+        heartbeat.note_lending(sandbox)
         return Response({"data": sandbox.name})
 
 

@@ -23,6 +23,8 @@ def fake(platform, tmp_path):
     """The fake deployer of this process, with its knobs, and rows for the built-in types."""
     platform.CONTAINER_DEPLOYMENT = "fake"
     platform.DEFAULT_MOUNT_DIR = str(tmp_path / "workspaces")
+    # Ports that the kernel gives to nobody by itself: the fake guests really listen.
+    platform.PORT_RANGE = (20000, 21000)
     registry.sync()
     Installation.current_id()
     forgetting = (deployment.forget, tokens.forget, directory.clear, pulling.forget, wakeup.forget)
