@@ -199,8 +199,10 @@ class DockerDeployer(Deployer):
         self._images.remove(image_id, only_untagged=only_untagged)
 
     def remove_shared(self) -> None:
-        """Remove our networks that hold no sandbox; start() makes them anew."""
-        self._networks.remove()
+        """Remove our networks if there is no sandbox; start() makes them anew."""
+        # The engine would take a stopped sandbox's network away without a word.
+        if not self._containers.list(self.instance):
+            self._networks.remove()
 
     def close(self) -> None:
         self._engine.close()

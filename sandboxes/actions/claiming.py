@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 PATIENCE = 15.0
 """Seconds for which a sandbox that the pool has begun to make is waited for."""
 
-LOOK_EVERY = 0.01
+LOOK_EVERY = 0.05
+"""Not more often: several wait at once, beside starts that need the processor."""
 
 
 def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[Sandbox]:

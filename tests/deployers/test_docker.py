@@ -226,6 +226,14 @@ class TestDockerByPublishedPort(DockerSteps, DeployerContract):
         other.close()
         assert self.leftovers(deployer) == []
 
+    def test_the_network_of_a_stopped_sandbox_is_left_to_it(self, deployer, make_spec):
+        spec = make_spec()
+        made = deployer.start(spec)
+        deployer.stop(spec.name)
+        deployer.remove_shared()
+        seen = deployer.start(spec)
+        assert (seen.phase, seen.container_id) == (Phase.READY, made.container_id)
+
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 class TestEngine:
