@@ -15,6 +15,7 @@ from deployers.errors import DeployerError
 from sandboxes import actions, deployment, ending, heartbeat, workers
 from sandboxes.models import ImageBuild, Sandbox, Session
 from sandboxes.models.sandbox import lease_end
+from sandboxes.signals import sandbox_moved
 from sandboxes.states import State, StateConflict, StopReason
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,12 @@ def _compare(dry_run: bool, report: Report) -> None:
                 _give_up_lost(sandbox, why)
         elif sandbox.state == State.RUNNING and phase == Phase.STOPPED and not dry_run:
             _record_halt(sandbox)
-        elif phase == Phase.PAUSED and not dry_run:
+        elif dry_run:
+            continue
+        elif phase == Phase.PAUSED:
             _resume_forgotten(sandbox, deployer)
+        elif observation.url and observation.url != sandbox.url:
+            _note_address(sandbox, observation.url)
 
 
 def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
@@ -147,6 +152,14 @@ def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
 def _give_up_lost(sandbox: Sandbox, why: str) -> None:
     logger.warning("Sandbox %s is lost: %s", sandbox.name, why)
     ending.stop(sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True)
+
+
+def _note_address(sandbox: Sandbox, url: str) -> None:
+    """Write down that the infrastructure gave it another address: it was restarted outside."""
+    same = Sandbox.objects.filter(pk=sandbox.pk, state=sandbox.state, url=sandbox.url)
+    if sandbox.state != State.HALTED and same.update(url=url):
+        logger.warning("Sandbox %s moved from %s to %s", sandbox.name, sandbox.url, url)
+        sandbox_moved.send(Sandbox, sandbox=sandbox)
 
 
 def _resume_forgotten(sandbox: Sandbox, deployer: Deployer) -> None:

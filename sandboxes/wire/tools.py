@@ -18,6 +18,7 @@ from sandboxes.wire.views import RpcView
 logger = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 5.0
+FORBIDDEN = 403
 
 
 def _function(name: str, description: str, argument: str, meaning: str) -> dict[str, object]:
@@ -123,6 +124,12 @@ class GuestView(RpcView):
                 code, body = await self._reach(place, method, path, **options)
             except guests.Unreachable as again:
                 raise await guests.why_unreachable(place) from again
+        if code == FORBIDDEN:
+            # Only a secret that is not this guest's is answered so, on these routes.
+            raise NotReachable(
+                f"Another guest answers at the address of sandbox {place.name}, which has ended or "
+                f"moved: ask again in a moment."
+            )
         if code >= 400:
             raise GuestRefused(code, _detail_of(body))
         return body

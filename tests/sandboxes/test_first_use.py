@@ -213,3 +213,12 @@ async def test_the_touch_of_another_caller_is_a_404_and_restores_nothing(fake, c
     assert (await client.shell(old.name, "echo fig"))[0] == 404
     assert (await client.proxied("GET", old.name, PATH))[0] == 404
     assert fake.calls["start"] == 1
+
+
+async def test_a_guest_that_is_another_sandboxs_is_not_taken_for_its_own(client, lend):
+    sandbox, other = await lend(), await lend()
+    await Sandbox.objects.filter(pk=sandbox.pk).aupdate(url=other.url)
+    status, detail = await client.shell(sandbox.name, "echo hello")
+    assert status == 502
+    assert "Another guest answers" in detail
+    assert await client.rpc("check_health", identity=sandbox.name) == (200, False)

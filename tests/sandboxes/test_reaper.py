@@ -160,3 +160,10 @@ def test_a_paused_one_that_nobody_has_used_is_resumed(fake, alice):
         used.name: Phase.PAUSED,
         frozen.name: Phase.PAUSED,
     }
+
+
+def test_an_address_that_changed_outside_is_written_down(fake, alice):
+    sandbox = actions.create(alice)
+    Sandbox.objects.update(url="http://127.0.0.1:9")
+    assert not reaper.reap()
+    assert Sandbox.objects.get().url == sandbox.url
