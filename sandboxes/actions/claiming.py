@@ -43,15 +43,12 @@ def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[San
     lent: list[Sandbox] = []
     try:
         while len(lent) < count:
-            watch_from = time.monotonic()
             chosen = _choose(caller, kind, wish, count - len(lent))
             if not chosen:
                 break
             taken += [sandbox for sandbox, _ in chosen]
             wakeup.ring()
             for sandbox, was_frozen in chosen:
-                timeline.say_warm(sandbox.timeline)
-                timeline.note(sandbox.timeline, "claimed", time.monotonic() - watch_from)
                 if _make_own(sandbox, wish, was_frozen=was_frozen, actor=caller.actor):
                     lent.append(sandbox)
     except BaseException:
@@ -90,7 +87,7 @@ def _choose(
     caller: Caller, kind: SandboxType, wish: Wish, count: int
 ) -> list[tuple[Sandbox, bool]]:
     """Write so many warm rows, or fewer, to the caller; return each, and whether it was frozen."""
-    now = timezone.now()
+    now, watch_from = timezone.now(), time.monotonic()
     with transaction.atomic():
         rows = _best(kind, wish, count)
         if not rows:
@@ -98,6 +95,8 @@ def _choose(
         frozen = [row.frozen for row in rows]
         session = touch_session(caller.user_id, wish.session_key)
         for row in rows:
+            timeline.say_warm(row.timeline)
+            timeline.note(row.timeline, "claimed", time.monotonic() - watch_from)
             row.move_to(
                 State.RUNNING,
                 actor=caller.actor,
@@ -110,6 +109,7 @@ def _choose(
                 last_used_at=now,
                 expires_at=end_of_life(kind, wish.lifetime),
                 idle_limit=wish.idle_limit_for(kind),
+                timeline=row.timeline,
             )
     return list(zip(rows, frozen, strict=True))
 
