@@ -68,6 +68,17 @@ def tool_error(text: str) -> dict[str, object]:
     return {"meta": None, "content": [content], "isError": True}
 
 
+async def _ask_its_own(
+    place: Place, method: str, path: str, **options: object
+) -> tuple[int, bytes]:
+    """Call a guest; one that has another secret is another sandbox's, at an address given anew."""
+    code, body = await guests.call(place, method, path, **options)
+    if code == FORBIDDEN:
+        directory.forget(place.name)
+        raise guests.Unreachable("another guest answers there", sent=False)
+    return code, body
+
+
 class GuestView(RpcView):
     """An RPC route answered by the sandbox's guest. Subclasses ask()."""
 
@@ -124,12 +135,6 @@ class GuestView(RpcView):
                 code, body = await self._reach(place, method, path, **options)
             except guests.Unreachable as again:
                 raise await guests.why_unreachable(place) from again
-        if code == FORBIDDEN:
-            # Only a secret that is not this guest's is answered so, on these routes.
-            raise NotReachable(
-                f"Another guest answers at the address of sandbox {place.name}, which has ended or "
-                f"moved: ask again in a moment."
-            )
         if code >= 400:
             raise GuestRefused(code, _detail_of(body))
         return body
@@ -138,10 +143,10 @@ class GuestView(RpcView):
         self, place: Place, method: str, path: str, **options: object
     ) -> tuple[int, bytes]:
         if place.used or not self.is_use:
-            return await guests.call(place, method, path, **options)
+            return await _ask_its_own(place, method, path, **options)
         try:
             async with heartbeat.using(place):
-                return await guests.call(place, method, path, **options)
+                return await _ask_its_own(place, method, path, **options)
         except guests.Unreachable as error:
             if error.sent:
                 await heartbeat.note_use(place, 0.0)
