@@ -11,19 +11,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import close_old_connections, connection, transaction
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from deployers.errors import DeployerError
 from pools.models import Pool
-from sandboxes import deployment, ending, lifecycle, wakeup
+from sandboxes import behind, deployment, ending, lifecycle, wakeup
 from sandboxes.actions.creating import draft
 from sandboxes.actions.inserting import room_left
 from sandboxes.models import Event, Sandbox, SandboxType
@@ -127,21 +127,10 @@ class Keeper:
             self._submit(_start, sandbox, pool.pk)
         report.frozen += _freeze(pool)
 
-    def _submit(self, work: object, *args: object) -> None:
-        future = self._threads.submit(_in_own_connection, work, args)
+    def _submit(self, work: Callable[..., object], *args: object) -> None:
+        future = self._threads.submit(behind.run, work, *args)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
-
-
-def _in_own_connection(work: object, args: tuple[object, ...]) -> None:
-    close_old_connections()
-    try:
-        work(*args)
-    except Exception:
-        # The outermost frame of its thread; the row tells the reaper what is left.
-        logger.exception("The keeper failed")
-    finally:
-        connection.close()
 
 
 def _plan(pool: Pool, image_id: str) -> Plan:

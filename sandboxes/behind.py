@@ -19,7 +19,7 @@ _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="behind")
 
 def submit(work: Callable[..., object], *args: object, **kwargs: object) -> None:
     """Call work soon. What this process does not finish, the reaper does: work says so by rows."""
-    _threads.submit(_run, work, args, kwargs)
+    _threads.submit(run, work, *args, **kwargs)
 
 
 def submit_later(work: Callable[..., object], *args: object) -> None:
@@ -29,12 +29,12 @@ def submit_later(work: Callable[..., object], *args: object) -> None:
     timer.start()
 
 
-def _run(work: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+def run(work: Callable[..., object], *args: object, **kwargs: object) -> None:
+    """Call work as the outermost frame of a thread: what it raises is logged, and no more."""
     close_old_connections()
     try:
         work(*args, **kwargs)
     except Exception:
-        # The outermost frame of its thread.
         logger.exception("%s failed behind its answer", getattr(work, "__qualname__", work))
     finally:
         close_old_connections()
