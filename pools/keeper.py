@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from deployers.errors import DeployerError
 from pools.models import Pool
-from sandboxes import behind, deployment, ending, lifecycle, wakeup
+from sandboxes import behind, deployment, ending, lifecycle, steps, wakeup
 from sandboxes.actions.creating import draft
 from sandboxes.actions.inserting import room_left
 from sandboxes.models import Event, Sandbox, SandboxType
@@ -98,7 +98,8 @@ class Keeper:
 
     def _plan(self, seen: Pool) -> Plan:
         image_id = self._image_id(seen.sandbox_type)
-        with transaction.atomic():
+        begun: list[Sandbox] = []
+        with steps.at(begun), transaction.atomic():
             pool = (
                 Pool.objects.select_for_update(skip_locked=True, of=("self",))
                 .select_related("sandbox_type")
@@ -107,7 +108,7 @@ class Keeper:
             )
             if pool is None:
                 return Plan([], [])  # another keeper is at it, or somebody deleted it
-            return _plan(pool, image_id)
+            return _plan(pool, image_id, begun)
 
     @staticmethod
     def _image_id(kind: SandboxType) -> str:
@@ -133,8 +134,12 @@ class Keeper:
         future.add_done_callback(self._futures.discard)
 
 
-def _plan(pool: Pool, image_id: str) -> Plan:
-    """Count and decide; inside of the transaction that holds the pool's row."""
+def _plan(pool: Pool, image_id: str, begun: list[Sandbox]) -> Plan:
+    """
+    Count and decide; inside of the transaction that holds the pool's row.
+
+    begun takes what is written, while it is.
+    """
     kind = pool.sandbox_type
     recipe = recipe_of(kind, deployer=deployment.current_name())
     warm = list(Sandbox.objects.warm(kind).order_by("pk"))
@@ -155,7 +160,8 @@ def _plan(pool: Pool, image_id: str) -> Plan:
     if missing and room < 1 and outdated and not going:
         # A ceiling or cap leaves no room for both; the next pass fills the place.
         going = [(outdated[0], StopReason.OUTDATED)]
-    begun = [_insert(kind, image_id) for _ in range(int(min(missing, room)))]
+    for _ in range(int(min(missing, room))):
+        begun.append(_insert(kind, image_id))
     return Plan(begun, going)
 
 

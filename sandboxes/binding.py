@@ -18,6 +18,7 @@ from urllib.parse import quote
 from sandboxes.readiness import connect
 
 SECONDS = 10.0
+FORBIDDEN = 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,14 @@ def is_there(url: str, secret: str) -> bool:
     """See whether a guest of any kind answers."""
     try:
         return _ask(url, secret, "GET", "/fastapi/healthz", None, "")[0] == 200
+    except GuestGone:
+        return False
+
+
+def is_of_another(url: str, secret: str) -> bool:
+    """See whether a guest with another secret answers; False also where none does."""
+    try:
+        return _ask(url, secret, "GET", "/fastapi/healthz", None, "")[0] == FORBIDDEN
     except GuestGone:
         return False
 

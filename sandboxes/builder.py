@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import Error, close_old_connections, connections
 
 from deployers import make_deployer
 from deployers.base import Deployer, Limits, SandboxSpec
@@ -128,7 +128,7 @@ class _Log:
                 close_old_connections()
                 try:
                     self._lost = not self._record.renew(log=self._text)
-                except DatabaseError as error:
+                except Error as error:
                     logger.warning("The build's log could not be saved: %s", error)
         finally:
             connections.close_all()

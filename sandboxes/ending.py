@@ -17,7 +17,7 @@ from django.utils import timezone
 from deployers.base import Phase
 from deployers.errors import DeployerError
 from deployers.trees import delete_tree
-from sandboxes import behind, deployment, ports
+from sandboxes import behind, deployment, ports, steps
 from sandboxes.models import Sandbox
 from sandboxes.states import ENDED, State, StateConflict, StopReason
 
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER = timedelta(seconds=10)
 
 
+@steps.step
 def halt(sandbox: Sandbox, *, actor: str) -> None:
     """
     End a RUNNING sandbox's processes and keep its files for a later start().
@@ -37,6 +38,7 @@ def halt(sandbox: Sandbox, *, actor: str) -> None:
         raise error
 
 
+@steps.step
 def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
     """End what a HALTING sandbox still runs; return why that is not certain, None if it is."""
     try:
@@ -60,6 +62,7 @@ def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
     return None
 
 
+@steps.step
 def stop(
     sandbox: Sandbox,
     *,
@@ -72,7 +75,7 @@ def stop(
     Give a sandbox up and remove it; return whether it is gone already.
 
     False leaves it STOPPING, for the reaper to try again. With unless_moved a sandbox that
-    another process has moved since it was read is left to that process.
+    another process has moved since it was read is left to that process, and read again.
     """
     if not _give_up_row(
         sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved
@@ -91,12 +94,13 @@ def _give_up_row(
                 State.STOPPING, actor=actor, stop_reason=reason, detail=detail or sandbox.detail
             )
         except StateConflict:
+            sandbox.refresh_from_db()
             if unless_moved:
                 return False
-            sandbox.refresh_from_db()
     return sandbox.state == State.STOPPING
 
 
+@steps.step
 def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
     """Remove what a STOPPING sandbox still has outside; return whether all of it is gone."""
     kept = Sandbox.objects.restorable().filter(pk=sandbox.pk).exists()
@@ -134,6 +138,7 @@ def sweep_files(sandbox: Sandbox) -> None:
     Sandbox.objects.filter(pk=sandbox.pk).update(owns_workspace=False, environment={})
 
 
+@steps.step
 def stop_soon(
     sandbox: Sandbox,
     *,

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 from django.utils import timezone
 
 from sandboxes.directory import Place, forget
@@ -90,7 +90,7 @@ class Heartbeat:
             if marks:
                 try:
                     await in_thread(_note, marks)
-                except DatabaseError as error:
+                except Error as error:
                     logger.warning("Heartbeats could not be written: %s", error)
             if self._pending:
                 continue
@@ -176,7 +176,7 @@ async def note_use(place: Place, seconds: float) -> None:
     try:
         if await in_thread(_note_first_use, place.pk, seconds):
             forget(place.name)
-    except DatabaseError as error:
+    except Error as error:
         _used.discard(place.name)
         logger.warning("The first use of %s could not be noted: %s", place.name, error)
 

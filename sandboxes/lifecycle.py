@@ -20,7 +20,17 @@ from django.utils import timezone
 
 from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected
-from sandboxes import binding, deployment, ending, ports, pulling, succession, workspaces
+from sandboxes import (
+    binding,
+    deployment,
+    ending,
+    ports,
+    pulling,
+    steps,
+    succession,
+    workers,
+    workspaces,
+)
 from sandboxes.models import Sandbox
 from sandboxes.readiness import NotReady, wait_until_ready
 from sandboxes.states import State, StopReason
@@ -127,6 +137,7 @@ def _let_go_of_the_database() -> None:
         connection.close()
 
 
+@steps.step
 def start(
     sandbox: Sandbox,
     *,
@@ -180,6 +191,8 @@ def start(
 
 def _become_running(sandbox: Sandbox, url: str, *, actor: str) -> None:
     now = timezone.now()
+    # Until its caller knows of it: see actions/creating.py.
+    worker = workers.current() if sandbox.claimed_at is None else ""
     with transaction.atomic():
         sandbox.move_to(
             State.RUNNING,
@@ -190,6 +203,7 @@ def _become_running(sandbox: Sandbox, url: str, *, actor: str) -> None:
             timeline=sandbox.timeline,
             claimed_at=sandbox.claimed_at or now,
             last_used_at=now,
+            worker=worker,
         )
         if sandbox.restores_id:
             succession.take_over(sandbox)

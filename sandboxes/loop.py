@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def run_every(
         try:
             if done := run_pass():
                 logger.info("%s", done)
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("The database did not answer: %s", error)
         except Exception:
             logger.exception("A pass failed; it is tried again")

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from sandboxes.models import Sandbox, SandboxType
 
 
+USED_AT = Coalesce("session__last_active_at", "last_used_at", "claimed_at")
+"""When somebody last called it, as far as that has been written down."""
+
+ANSWER_GRACE = timedelta(seconds=60)
+"""For whoever has the answer to use what was lent, though its worker has died."""
+
+LONGEST_ANSWER = timedelta(minutes=10)
+"""After which no answer is coming, whoever was to give it."""
+
+
 class Owner(Protocol):
     """A user, or a caller who acts for one."""
 
@@ -73,6 +83,26 @@ class SandboxQuerySet(models.QuerySet):
             if sandbox.worker_until < now or workers.is_dead(sandbox.worker)
         ]
 
+    def unanswered(self, now: datetime | None = None) -> list[Sandbox]:
+        """
+        Those lent by a worker that died before its answer was out, and not used since.
+
+        What abandoned() says of processes holds here too, in place of a lease the time since
+        they were lent.
+        """
+        now = now or timezone.now()
+        unused = self.annotate(used_at=USED_AT).filter(
+            # Not in the middle of a first call either.
+            state=State.RUNNING,
+            first_used_at=None,
+            used_at__lt=now - ANSWER_GRACE,
+        )
+        return [
+            sandbox
+            for sandbox in unused.exclude(worker="")
+            if sandbox.claimed_at < now - LONGEST_ANSWER or workers.is_dead(sandbox.worker)
+        ]
+
     def expired(self, now: datetime | None = None) -> SandboxQuerySet:
         """Live ones whose lifetime is over."""
         return self.live().filter(expires_at__lt=now or timezone.now())
@@ -85,7 +115,6 @@ class SandboxQuerySet(models.QuerySet):
         is by how much the noted time of the last call may lag behind.
         """
         now = timezone.now()
-        used_at = Coalesce("session__last_active_at", "last_used_at", "claimed_at")
         idle = Q(idle_limit__isnull=False, used_at__lt=Value(now - grace) - F("idle_limit"))
         if limit is not None:
             idle |= Q(
@@ -95,7 +124,7 @@ class SandboxQuerySet(models.QuerySet):
             )
         # Without a workspace of this host its files would go with it.
         kept = ~Q(workspace="") | Q(session__isnull=True)
-        return self.filter(state=State.RUNNING).annotate(used_at=used_at).filter(idle, kept)
+        return self.filter(state=State.RUNNING).annotate(used_at=USED_AT).filter(idle, kept)
 
     def restorable(self) -> SandboxQuerySet:
         """Ended ones that the next touch continues: Sandbox.can_be_restored as a question."""

@@ -6,13 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 
-from deployers.base import Phase
 from deployers.errors import DeployerError
-from sandboxes import deployment, ending
+from sandboxes import deployment, losing
 from sandboxes.models import Sandbox
-from sandboxes.states import State, StopReason
+from sandboxes.states import State
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ def watch(stopping: threading.Event, on_loss: Callable[[], object]) -> None:
                 close_old_connections()
                 if look_at(name):
                     on_loss()
-        except (DeployerError, DatabaseError) as error:
+        except (DeployerError, Error) as error:
             logger.warning("The engine's events cannot be followed: %s", error)
         except Exception:
             # The outermost frame of its thread; the reaper's passes see what it misses.
@@ -43,9 +42,5 @@ def look_at(name: str) -> bool:
     sandbox = Sandbox.objects.filter(name=name, state__in=(State.WARM, State.RUNNING)).first()
     if sandbox is None:
         return False
-    seen = deployment.of(sandbox).inspect(name)
-    if seen.phase not in (Phase.BROKEN, Phase.ABSENT):
-        return False
-    why = seen.detail or "it is not there any more"
-    logger.warning("Sandbox %s is lost: %s", name, why)
-    return ending.stop(sandbox, reason=StopReason.LOST, actor=ACTOR, detail=why, unless_moved=True)
+    why = losing.why_lost(deployment.of(sandbox).inspect(name))
+    return bool(why) and losing.give_up(sandbox, why, actor=ACTOR)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -85,7 +85,7 @@ def _look() -> tuple[str, ...]:
 def _answers(name: str, ask: Callable[[], object]) -> bool:
     try:
         ask()
-    except (DatabaseError, DeployerError) as error:
+    except (Error, DeployerError) as error:
         logger.warning("The %s does not answer: %s", name, error)
         return False
     return True

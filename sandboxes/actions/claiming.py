@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployers.errors import DeployerError
-from sandboxes import behind, binding, deployment, ending, timeline, wakeup
+from sandboxes import binding, deployment, ending, timeline, wakeup, workers
 from sandboxes.actions.inserting import end_of_life, touch_session
 from sandboxes.actions.wishes import Wish
 from sandboxes.models import Sandbox, SandboxType
@@ -56,8 +56,6 @@ def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[San
             if sandbox.state == State.RUNNING:
                 ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
         raise
-    for sandbox in lent:
-        behind.submit_later(_save_timeline, sandbox)
     return lent
 
 
@@ -110,6 +108,7 @@ def _choose(
                 expires_at=end_of_life(kind, wish.lifetime),
                 idle_limit=wish.idle_limit_for(kind),
                 timeline=row.timeline,
+                worker=workers.current(),
             )
     return list(zip(rows, frozen, strict=True))
 
@@ -161,10 +160,6 @@ def _give_up(sandbox: Sandbox, reason: StopReason, detail: str, *, actor: str) -
     # Its caller never learns its name, so there is nobody to restore it for.
     Sandbox.objects.filter(pk=sandbox.pk).update(claimed_at=None, session=None)
     ending.stop_soon(sandbox, reason=reason, actor=actor, detail=detail)
-
-
-def _save_timeline(sandbox: Sandbox) -> None:
-    Sandbox.objects.filter(pk=sandbox.pk).update(timeline=sandbox.timeline)
 
 
 _waiting: Counter[int] = Counter()

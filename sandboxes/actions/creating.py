@@ -10,6 +10,7 @@ from django.db import close_old_connections, connection
 
 from deployers.errors import UnsupportedSpec
 from sandboxes import (
+    behind,
     binding,
     deployment,
     ending,
@@ -28,7 +29,7 @@ from sandboxes.models import Sandbox, SandboxType
 from sandboxes.models.sandbox import lease_end
 from sandboxes.recipe import recipe_of
 from sandboxes.refusals import Ended, Refused
-from sandboxes.states import StateConflict, StopReason
+from sandboxes.states import State, StateConflict, StopReason
 from sandboxes.tokens import Caller
 
 PARALLEL = 8
@@ -67,7 +68,15 @@ def create_many(
             ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
         raise
     log_context.note_sandbox(lent[0].name)
+    behind.submit_later(_note_answered, lent)
     return lent
+
+
+def _note_answered(lent: list[Sandbox]) -> None:
+    """Write, when their caller knows of them, that no process has to answer for them any more."""
+    for sandbox in lent:
+        row = Sandbox.objects.filter(pk=sandbox.pk, state=State.RUNNING)
+        row.update(worker="", timeline=sandbox.timeline)
 
 
 def _why_none_was_warm(kind: SandboxType) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.conf import settings
 
-from deployers.base import Phase
 from deployers.errors import DeployerError
-from sandboxes import deployment, ending, log_context
+from sandboxes import deployment, log_context, losing
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.models.sandbox import full_name
 from sandboxes.refusals import Ended, NotReachable, NotRunning, Refusal, Refused, Unknown
-from sandboxes.states import ENDED, State, StopReason
+from sandboxes.states import ENDED, State
 from sandboxes.tokens import Caller
-
-logger = logging.getLogger(__name__)
 
 ASYNC_SUFFIX = "_async"
 
@@ -105,18 +100,13 @@ def explain_silence(name: str, *, actor: str) -> Refusal:
     if sandbox.state != State.RUNNING:
         return NotRunning(f"Sandbox {name} is {sandbox.state}.")
     try:
-        seen = deployment.of(sandbox).inspect(name)
+        why = losing.why_lost(deployment.of(sandbox).inspect(name))
     except DeployerError as error:
         return NotReachable(f"Sandbox {name} cannot be reached: {error}")
-    if seen.phase not in (Phase.BROKEN, Phase.ABSENT):
+    if why is None:
         return NotReachable(
             f"The guest of sandbox {name} does not answer; if it does not come back, release it."
         )
-    why = seen.detail or "it is not there any more"
-    logger.warning("Sandbox %s is lost: %s", name, why)
-    if (
-        ending.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
-        or sandbox.state == State.STOPPING
-    ):
-        return Ended(ending_of(name, StopReason.LOST, why))
+    if losing.give_up(sandbox, why, actor=actor):
+        return Ended(ending_of(name, sandbox.stop_reason, sandbox.detail))
     return NotRunning(f"Sandbox {name} is being changed by another request; look at it again.")

@@ -9,13 +9,14 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from sandboxes import ending
+from sandboxes import ending, steps
 from sandboxes.models import Event, Installation, Sandbox, SandboxType, Session
 from sandboxes.refusals import CapReached
 from sandboxes.room import Result, when_there_is_room
 from sandboxes.states import State, StopReason
 
 
+@steps.step
 def insert(sandbox: Sandbox, *, actor: str) -> None:
     """
     Write a PENDING row and its event.

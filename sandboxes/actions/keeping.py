@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from sandboxes import behind, ending, lifecycle, timeline, workers
+from sandboxes import behind, ending, lifecycle, steps, timeline, workers
 from sandboxes.actions.finding import ending_of, explain_silence, find_live
 from sandboxes.actions.inserting import check_room, with_room
 from sandboxes.models import Event, Sandbox, Session
@@ -48,6 +48,7 @@ def keep_alive(caller: Caller, identity: str, *, lifetime: timedelta | None = No
     return sandbox
 
 
+@steps.step
 def recycle(sandbox: Sandbox, *, actor: str) -> bool:
     """
     End an idle RUNNING sandbox; return whether this call did.
@@ -142,7 +143,8 @@ def _reserve(old: Sandbox, *, actor: str) -> Sandbox | None:
     )
     timeline.say_cold(heir.timeline, f"it restores {old.name}")
     try:
-        written = with_room(heir, lambda: _insert_heir(heir, actor=actor), actor=actor)
+        with steps.at([heir]):
+            written = with_room(heir, lambda: _insert_heir(heir, actor=actor), actor=actor)
     except IntegrityError:
         return None
     return heir if written else None

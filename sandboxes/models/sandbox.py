@@ -114,7 +114,9 @@ class Sandbox(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=64, blank=True)
-    """The process that is at a step now: see workers.py."""
+    """
+    The process that is at a step now (see workers.py), or has lent it and not said so yet.
+    """
 
     worker_until = models.DateTimeField(null=True, blank=True)
 

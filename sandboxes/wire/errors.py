@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from rest_framework import status
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.response import Response
@@ -55,7 +55,7 @@ def answer(error: Exception, context: dict[str, object]) -> Response | None:
     for kind, code in _STATUS:
         if isinstance(error, kind):
             return _plain(error, code)
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database did not answer: %s", error)
         return Response(
             {"detail": "The server's database did not answer; try again."},

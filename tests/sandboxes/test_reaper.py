@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -9,10 +10,10 @@ from django.utils import timezone
 from deployers import make_deployer
 from deployers.base import Phase, SandboxSpec
 from deployers.errors import Unavailable
-from sandboxes import actions, reaper
+from sandboxes import actions, reaper, workers
 from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.states import State, StopReason
-from tests.factories import make_sandbox, make_user
+from tests.factories import let_work_behind_end, make_sandbox, make_user, make_warm
 from tests.sandboxes.test_create import release
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -167,3 +168,74 @@ def test_an_address_that_changed_outside_is_written_down(fake, alice):
     Sandbox.objects.update(url="http://127.0.0.1:9")
     assert not reaper.reap()
     assert Sandbox.objects.get().url == sandbox.url
+
+
+def test_of_two_with_one_address_the_one_that_does_not_answer_there_is_lost(
+    fake, alice, monkeypatch
+):
+    keeper, loser = actions.create(alice), actions.create(alice)
+    look = fake.inspect_all
+
+    def look_again():
+        for seen in look():
+            yield dataclasses.replace(seen, url=keeper.url)
+
+    monkeypatch.setattr(fake, "inspect_all", look_again)
+    assert reaper.reap().lost == [loser.name]
+    loser.refresh_from_db()
+    assert (loser.stop_reason, keeper.url in loser.detail) == (StopReason.LOST, True)
+    assert Sandbox.objects.get(pk=keeper.pk).state == State.RUNNING
+
+
+def lent_in_vain(alice, *, worker, seconds=120):
+    """Lend a sandbox so long ago, by this worker that has not said so."""
+    sandbox = actions.create(alice)
+    let_work_behind_end()
+    then = timezone.now() - timedelta(seconds=seconds)
+    Sandbox.objects.filter(pk=sandbox.pk).update(worker=worker, claimed_at=then, last_used_at=then)
+    return sandbox
+
+
+@pytest.fixture
+def dead_worker():
+    """The mark of a process of this machine that has ended."""
+    scope, pid, _ = workers.current().split(":")
+    return f"{scope}:{pid}:1"
+
+
+def test_what_a_dead_worker_lent_and_nobody_used_is_ended(fake, alice, dead_worker):
+    sandbox = lent_in_vain(alice, worker=dead_worker)
+    assert reaper.reap(dry_run=True).unanswered == [sandbox.name]
+    assert reaper.reap().unanswered == [sandbox.name]
+    assert not list(fake.inspect_all())
+    # The answer may have gone out in the last moment: then its caller need not notice.
+    heir = actions.restore(sandbox.name, actor="test")
+    assert (heir.state, heir.workspace) == (State.RUNNING, sandbox.workspace)
+
+
+def test_what_was_used_or_lent_just_now_or_by_a_live_worker_is_kept(fake, alice, dead_worker):
+    used = lent_in_vain(alice, worker=dead_worker)
+    Sandbox.objects.filter(pk=used.pk).update(first_used_at=timezone.now())
+    called = lent_in_vain(alice, worker=dead_worker)
+    Sandbox.objects.filter(pk=called.pk).update(last_used_at=timezone.now())
+    lent_in_vain(alice, worker=dead_worker, seconds=30)
+    lent_in_vain(alice, worker=workers.current())
+    lent_in_vain(alice, worker="")
+    assert not reaper.reap()
+
+
+def test_a_worker_that_nobody_can_see_has_its_time_to_answer(fake, alice):
+    lent_in_vain(alice, worker="another/machine:7:1", seconds=300)
+    late = lent_in_vain(alice, worker="another/machine:7:1", seconds=700)
+    assert reaper.reap().unanswered == [late.name]
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_who_lent_it_answers_for_it_until_the_answer_is_out(fake, alice, warm):
+    if warm:
+        make_warm()
+    sandbox = actions.create(alice)
+    assert Sandbox.objects.get().worker == workers.current()
+    let_work_behind_end()
+    row = Sandbox.objects.get()
+    assert (row.worker, row.timeline) == ("", sandbox.timeline)

@@ -1,0 +1,34 @@
+"""What is lost: a sandbox that runs by its row, and has ended by the infrastructure's word."""
+
+from __future__ import annotations
+
+import logging
+
+from deployers.base import Observation, Phase
+from sandboxes import ending
+from sandboxes.models import Sandbox
+from sandboxes.states import ENDED, StopReason
+
+logger = logging.getLogger(__name__)
+
+GONE = "it is not there any more"
+
+
+def why_lost(seen: Observation | None) -> str | None:
+    """Return why what was seen (None: nothing) cannot serve any more; None if it still can."""
+    if seen is None:
+        return GONE
+    if seen.phase in (Phase.BROKEN, Phase.ABSENT):
+        return seen.detail or GONE
+    return None
+
+
+def give_up(sandbox: Sandbox, why: str, *, actor: str) -> bool:
+    """
+    Stop a lost sandbox; return whether it has ended, by this call or another.
+
+    One that another process has moved since it was read, and not ended, is left to that process.
+    """
+    logger.warning("Sandbox %s is lost: %s", sandbox.name, why)
+    ending.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
+    return sandbox.state in ENDED

@@ -1,0 +1,65 @@
+"""What processes that died have left behind."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from sandboxes import ending, losing, steps, workers
+from sandboxes.models import ImageBuild, Sandbox
+from sandboxes.models.sandbox import lease_end
+from sandboxes.reaper.report import ACTOR, Report
+from sandboxes.states import State, StateConflict, StopReason
+
+ABANDONED = "its worker ended on the way"
+UNANSWERED = "the worker that lent it ended before its answer was out"
+
+
+def take_over(report: Report, *, dry_run: bool) -> None:
+    """Finish what a worker that died had begun."""
+    rows: list[Sandbox] = []
+    with steps.at(rows):
+        with transaction.atomic():
+            rows += Sandbox.objects.abandoned()
+            report.abandoned += [sandbox.name for sandbox in rows]
+            if dry_run:
+                return
+            # Taken by this pass, so that another one leaves them alone meanwhile.
+            taken = Sandbox.objects.filter(pk__in=[sandbox.pk for sandbox in rows])
+            taken.update(worker_until=lease_end(), worker=workers.current())
+        for sandbox in rows:
+            try:
+                _finish(sandbox)
+            except StateConflict:
+                continue
+
+
+def _finish(sandbox: Sandbox) -> None:
+    """Take an abandoned step to where it can be left; what was halted keeps its files."""
+    if sandbox.state == State.RESUMING:
+        sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail=ABANDONED)
+    if sandbox.state == State.HALTING:
+        ending.finish_halt(sandbox, actor=ACTOR)
+    else:
+        # Unless its worker was only slow, and has brought it up since.
+        ending.stop(
+            sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED, unless_moved=True
+        )
+
+
+def end_unanswered(report: Report, *, dry_run: bool) -> None:
+    """
+    End what was lent by a worker that died before it could say so, and nobody has used since.
+
+    Its caller has its name only if the answer went out in the last moment; then its first use
+    brings it back, as it does for every sandbox that is lost before it.
+    """
+    for sandbox in Sandbox.objects.unanswered():
+        report.unanswered.append(sandbox.name)
+        if not dry_run:
+            losing.give_up(sandbox, UNANSWERED, actor=ACTOR)
+
+
+def close_builds(report: Report, *, dry_run: bool) -> None:
+    """Call failed what a builder that died left open."""
+    if not dry_run:
+        ImageBuild.objects.fail_abandoned()

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from django.db import InterfaceError, OperationalError, connection
+
+from sandboxes import actions, ending, lifecycle, reaper, steps, workers
+from sandboxes.models import Sandbox
+from sandboxes.states import State, StopReason
+from tests.factories import make_sandbox, make_user, make_warm
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def without_database(monkeypatch):
+    """Return a context in which this thread's database fails at each change, as if it had died."""
+    monkeypatch.setattr(steps, "RETRY_SECONDS", 0.01)
+
+    def failing(error):
+        def fail(execute, sql, params, many, context):
+            if sql.startswith(("UPDATE", "INSERT")):
+                raise error("the connection is lost")
+            return execute(sql, params, many, context)
+
+        return connection.execute_wrapper(fail)
+
+    return failing
+
+
+def wait_until_given_up(sandbox):
+    wait_until(lambda: Sandbox.objects.get(pk=sandbox.pk).worker == "")
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_a_removal_that_could_not_be_recorded_is_left_to_the_reaper(fake, error, without_database):
+    sandbox = make_warm()[0]
+    sandbox.move_to(State.STOPPING, actor="test", stop_reason=StopReason.RELEASED)
+    assert sandbox.worker == workers.current()
+    with without_database(error), pytest.raises(error):
+        ending.finish_stop(sandbox, actor="test")
+    wait_until_given_up(sandbox)
+    assert reaper.reap().abandoned == [sandbox.name]
+    assert Sandbox.objects.get().state == State.STOPPED
+
+
+def test_a_start_that_could_not_be_recorded_is_left_to_the_reaper(
+    fake, alice, without_database, monkeypatch
+):
+    sandbox = make_sandbox(State.PENDING, owner=make_user("carol"), worker=workers.current())
+    monkeypatch.setattr(lifecycle, "_let_go_of_the_database", lambda: None)
+    with without_database(OperationalError), pytest.raises(OperationalError):
+        lifecycle.start(sandbox, actor="test", deadline=float("inf"))
+    wait_until_given_up(sandbox)
+    assert reaper.reap().abandoned == [sandbox.name]
+    assert not list(fake.inspect_all())
+
+
+def test_it_is_tried_until_the_database_answers(fake, monkeypatch):
+    monkeypatch.setattr(steps, "RETRY_SECONDS", 0.01)
+    sandbox = make_sandbox(State.STOPPING, worker=workers.current())
+    give_up, failures = steps.give_up, []
+
+    def fail_at_first(names):
+        if len(failures) < 3:
+            failures.append(names)
+            raise OperationalError("not yet")
+        return give_up(names)
+
+    monkeypatch.setattr(steps, "give_up", fail_at_first)
+    with pytest.raises(OperationalError), steps.at([sandbox]):
+        raise OperationalError("the connection is lost")
+    wait_until_given_up(sandbox)
+    assert len(failures) == 3
+
+
+def test_the_step_of_another_process_is_left_to_it(fake):
+    sandbox = make_sandbox(State.STOPPING, worker="another:1:1")
+    assert steps.give_up([sandbox.name]) == 0
+    sandbox.refresh_from_db()
+    assert sandbox.worker == "another:1:1"
+
+
+def test_another_error_gives_nothing_up(fake, alice):
+    sandbox = make_sandbox(State.STOPPING, worker=workers.current())
+    with pytest.raises(ValueError, match="no database"), steps.at([sandbox]):
+        raise ValueError("no database's fault")
+    assert not steps._names
+    assert actions.create(alice).state == State.RUNNING
