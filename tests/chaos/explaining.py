@@ -67,7 +67,7 @@ CLASSES = (
     _class(
         "no answer: the server or its worker was killed",
         {NO_ANSWER},
-        r"Connection|RemoteDisconnected|IncompleteRead",
+        r"Connection|RemoteDisconnected|IncompleteRead|JSONDecodeError",
         "server",
         "web worker",
     ),

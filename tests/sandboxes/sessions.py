@@ -9,16 +9,18 @@ from django.utils import timezone
 
 from sandboxes import actions, directory, reaper
 from sandboxes.models import Sandbox, Session
+from sandboxes.states import State
 from tests.factories import let_work_behind_end
 
 LONG_AGO = timedelta(days=1)
 
 
 def let_time_pass(span=LONG_AGO):
-    """Move what was noted of sessions and calls into the past."""
+    """Move what was noted of sessions and calls into the past, and their answers with it."""
     then = timezone.now() - span
     Session.objects.update(last_active_at=then)
     Sandbox.objects.exclude(last_used_at=None).update(last_used_at=then, claimed_at=then)
+    Sandbox.objects.filter(state=State.RUNNING).update(worker="")
 
 
 def recycle_all():
