@@ -31,7 +31,7 @@ from sandboxes import (
     workers,
     workspaces,
 )
-from sandboxes.models import Sandbox
+from sandboxes.models import Sandbox, Session
 from sandboxes.readiness import NotReady, wait_until_ready
 from sandboxes.states import State, StopReason
 from sandboxes.timeline import Stopwatch
@@ -205,6 +205,8 @@ def _become_running(sandbox: Sandbox, url: str, *, actor: str) -> None:
             last_used_at=now,
             worker=worker,
         )
+        # It may have taken longer to come up than its session may be idle.
+        Session.objects.filter(pk=sandbox.session_id).update(last_active_at=now)
         if sandbox.restores_id:
             succession.take_over(sandbox)
 

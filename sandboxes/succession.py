@@ -12,10 +12,13 @@ def take_over(successor: Sandbox) -> None:
     Lead the callers of the one that successor restores to it; inside of a transaction.
 
     Its workspace belongs to the successor from now on. Those that it had taken over itself
-    lead straight on, so that every old id is one step from where its caller is served. Raise
-    Ended where the old one was given up meanwhile.
+    lead straight on, so that every old id is one step from where its caller is served. One that
+    has taken over before, and was halted since, has nothing to do. Raise Ended where the old one
+    was given up meanwhile.
     """
     old = Sandbox.objects.select_for_update().get(pk=successor.restores_id)
+    if old.replaced_by_id == successor.pk:
+        return
     if not old.can_be_restored:
         raise Ended(f"Sandbox {old.name} has ended ({old.stop_reason}) while it was restored.")
     Sandbox.objects.filter(pk=successor.pk).update(owns_workspace=old.owns_workspace)

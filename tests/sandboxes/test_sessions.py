@@ -36,6 +36,36 @@ def test_an_idle_session_is_recycled_and_its_files_are_kept(fake, alice):
     assert not PortLease.objects.exists()
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_one_that_took_longer_to_start_than_its_session_may_be_idle_is_not_idle(
+    fake, alice, monkeypatch, restored
+):
+    if restored:
+        old = recycled(alice)
+    wait = lifecycle.wait_until_ready
+
+    def wait_long(*args, **kwargs):
+        let_time_pass()
+        return wait(*args, **kwargs)
+
+    monkeypatch.setattr(lifecycle, "wait_until_ready", wait_long)
+    if restored:
+        actions.restore(old.name, actor="test")
+    else:
+        actions.create(alice, session_key="s")
+    assert not reaper.reap()
+    assert live().get().state == State.RUNNING
+
+
+def test_a_restored_one_that_is_halted_starts_again_under_both_ids(fake, alice):
+    old = recycled(alice)
+    heir = actions.restore(old.name, actor="test")
+    for identity in (heir.name, old.name):
+        actions.halt(alice, identity)
+        actions.resume(alice, identity)
+        assert touch(alice, old.name).name == heir.name
+
+
 def test_the_wire_calls_it_recycled_and_says_when_and_why(fake, alice):
     row = recycled(alice)
     seen = record(actions.find(alice, row.name))
