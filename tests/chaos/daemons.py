@@ -10,6 +10,10 @@ from pathlib import Path
 
 import docker
 
+PANIC = "libnetwork.(*controller).reservePools"
+LAST_WORDS = 4096
+"""Bytes at the end of a log."""
+
 
 class NotHealthy(Exception):
     """A process did not come up in its time; the sentence ends with its log."""
@@ -52,6 +56,7 @@ class Daemon:
 
         def answers() -> bool:
             if self.process is None or self.process.poll() is not None:
+                self.mend()
                 with self.log.open("ab") as log:
                     self.process = subprocess.Popen(
                         self.command(),
@@ -68,6 +73,9 @@ class Daemon:
             return self.is_healthy()
 
         wait_for(answers, f"{self.name} did not answer")
+
+    def mend(self) -> None:
+        """Do before a start what somebody would do by hand, who finds it broken by a kill."""
 
     def kill(self) -> None:
         self.process.kill()
@@ -167,6 +175,28 @@ class Engine(Daemon):
         super().__init__(folder)
         self.address = f"unix://{self.folder}/docker.sock"
         self.live_restore = True
+        self.mended_at: list[float] = []
+        """When its containers were given up for that; time.monotonic() values."""
+
+    def mend(self) -> None:
+        """
+        Forget its networks where they keep it from starting, and give up the containers with them.
+
+        An engine before 24 that is killed while it writes them may panic at every start from
+        then on (moby issue 45057); to remove the file is the way out that is given there.
+        """
+        networks = self.folder / "data" / "network" / "files" / "local-kv.db"
+        if PANIC in self._last_words() and networks.exists():
+            networks.unlink()
+            self.live_restore = False
+            self.mended_at.append(time.monotonic())
+
+    def _last_words(self) -> str:
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - LAST_WORDS))
+            return log.read().decode(errors="replace")
 
     def command(self) -> list[str]:
         options = {

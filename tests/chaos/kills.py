@@ -155,7 +155,11 @@ class Killer:
     def _engine(self, away: float, *, live_restore: bool) -> None:
         engine = self._world.engine
         engine.live_restore = live_restore
+        before = len(engine.mended_at)
         self._part("engine", engine.kill, self._later(away, engine.start))
+        if len(engine.mended_at) > before:
+            self._world.outages.note("containers", engine.mended_at[before])
+            self.done["(the engine could not start until its networks were forgotten)"] += 1
 
     def engine_and_server(self, away: float) -> None:
         """Take both away at once, as a machine that falls does, but for its containers."""

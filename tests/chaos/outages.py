@@ -45,6 +45,11 @@ class Outages:
             self._all.append(outage)
         return outage
 
+    def note(self, part: str, since: float) -> None:
+        """Write down an outage that was noticed when it was over."""
+        with self._lock:
+            self._all.append(Outage(part, since, time.monotonic()))
+
     def end(self, outage: Outage) -> None:
         outage.until = time.monotonic()
 
