@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import getpass
 import logging
-import secrets
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 from django.db import Error, close_old_connections, connections
 
-from deployers import make_deployer
-from deployers.base import Deployer, Limits, SandboxSpec
+from deployers.base import Deployer
 from deployers.errors import DeployerError
-from sandboxes import registry
-from sandboxes.models import ImageBuild, Installation, SandboxType
+from sandboxes import build_check, registry
+from sandboxes.models import ImageBuild, SandboxType
 from sandboxes.models.image_build import BuildInProgress, BuildState
-from sandboxes.readiness import NotReady, wait_until_ready
+from sandboxes.readiness import NotReady
 from sandboxes.states import StateConflict
 
 logger = logging.getLogger(__name__)
@@ -28,8 +25,6 @@ logger = logging.getLogger(__name__)
 CONTEXT = Path(__file__).resolve().parent
 """What a Dockerfile may copy from: the images' folders and the guest."""
 
-CHECK_SECONDS = 60
-CHECK_NAME = "image-check-"
 SAVE_SECONDS = 1.0
 LOG_CHARACTERS = 1_000_000
 """How much of the end of a build's log its row keeps."""
@@ -48,49 +43,6 @@ def dockerfile_of(type_name: str) -> Path:
         )
         raise BuildFailed(f"There is no Dockerfile for {type_name!r}; there is one for {known}.")
     return file
-
-
-def _deployer(type_name: str) -> Deployer:
-    """
-    Return a Docker deployer with an id of its own for this installation and type.
-
-    A server's reaper does not see what it starts, and the next build of the type finds and
-    removes what a killed one left.
-    """
-    return make_deployer("docker", instance=f"build-{type_name}-{Installation.current_id()}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _check(deployer: Deployer, image_id: str) -> None:
-    """Start a sandbox from the image as a server would, and wait for its guest."""
-    secret = secrets.token_hex(16)
-    name = f"{CHECK_NAME}{secrets.token_hex(8)}"
-    spec = SandboxSpec(
-        name=name,
-        image=image_id,
-        host_port=_free_port() if deployer.needs_host_port else None,
-        env={"SECRET_TOKEN": secret, "NGINX_TIMEOUT": "60"},
-        limits=Limits(memory_mb=1024),
-    )
-    try:
-        url = deployer.start(spec).url
-        deadline = time.monotonic() + CHECK_SECONDS
-        wait_until_ready(deployer, name, url, secret, deadline=deadline)
-    finally:
-        deployer.remove(name)
-
-
-def _tidy(deployer: Deployer) -> None:
-    try:
-        deployer.remove_shared()
-    except DeployerError as error:
-        logger.warning("Not everything could be removed: %s", error)
-    deployer.close()
 
 
 class _Log:
@@ -197,13 +149,12 @@ def build(type_name: str) -> Iterator[str]:
 
 def _steps(record: ImageBuild, type_name: str, dockerfile: Path) -> Iterator[str]:
     """Do the build of a row; its digest and size are set when it ends."""
-    deployer = _deployer(type_name)
+    deployer = build_check.deployer_for(type_name)
     try:
         yield f"Building {record.tag} with {deployer.check()}"
         if (own := record.sandbox_type.image) and own != record.tag:
             yield f"Mind: the admin says that {type_name} uses {own}, not this image"
-        for left in list(deployer.inspect_all()):
-            deployer.remove(left.name)
+        build_check.remove(deployer, build_check.left_over(deployer))
         try:
             image_id = yield from deployer.build(CONTEXT, dockerfile=dockerfile)
         except DeployerError as error:
@@ -213,7 +164,7 @@ def _steps(record: ImageBuild, type_name: str, dockerfile: Path) -> Iterator[str
     except DeployerError as error:
         raise BuildFailed(str(error)) from error
     finally:
-        _tidy(deployer)
+        build_check.tidy(deployer)
 
 
 def _check_and_tag(deployer: Deployer, record: ImageBuild, image_id: str) -> Iterator[str]:
@@ -223,7 +174,7 @@ def _check_and_tag(deployer: Deployer, record: ImageBuild, image_id: str) -> Ite
         if not record.renew(digest=image_id):
             raise _taken_over(record)
         yield f"Built {image_id}; checking that a sandbox starts from it"
-        _check(deployer, image_id)
+        build_check.check(deployer, image_id)
         if not record.renew():
             raise _taken_over(record)
     except BaseException as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from sandboxes import ending, losing, steps, workers
+from deployers.errors import DeployerError
+from sandboxes import build_check, ending, losing, steps, workers
 from sandboxes.models import ImageBuild, Sandbox
 from sandboxes.models.sandbox import lease_end
 from sandboxes.reaper.report import ACTOR, Report
@@ -60,6 +61,13 @@ def end_unanswered(report: Report, *, dry_run: bool) -> None:
 
 
 def close_builds(report: Report, *, dry_run: bool) -> None:
-    """Call failed what a builder that died left open."""
-    if not dry_run:
-        ImageBuild.objects.fail_abandoned()
+    """Call failed what a builder that died left open, and remove the sandbox of its check."""
+    if dry_run:
+        return
+    for build in ImageBuild.objects.abandoned().select_related("sandbox_type"):
+        try:
+            build_check.clear_up(build)
+        except DeployerError as error:
+            # The next build of the type tries again.
+            report.errors.append(f"what the build {build.pk} left: {error}")
+    ImageBuild.objects.fail_abandoned()

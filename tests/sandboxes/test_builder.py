@@ -14,7 +14,7 @@ import docker
 import pytest
 from django.core.management import CommandError, call_command
 
-from sandboxes import builder
+from sandboxes import build_check, builder
 from sandboxes.models import ImageBuild
 from sandboxes.models.image_build import BuildState
 from sandboxplatform.setting_table import BASE_DIR, BY_NAME
@@ -53,7 +53,7 @@ def dockerfile(tmp_path, monkeypatch, settings, engine):
     monkeypatch.setattr(platform, "RUNTIME_SANDBOX_IMAGE_NAMESPACE", "sandboxplatform-test")
     monkeypatch.setattr(platform, "RUNTIME_SANDBOX_IMAGE_TAG", "test")
     monkeypatch.setattr(builder, "CONTEXT", tmp_path)
-    monkeypatch.setattr(builder, "CHECK_SECONDS", 20)
+    monkeypatch.setattr(build_check, "CHECK_SECONDS", 20)
     make_type("small")
     file = tmp_path / "images" / "small" / "Dockerfile"
     file.parent.mkdir(parents=True)
@@ -73,7 +73,7 @@ def tagged(engine):
 
 
 def leftovers(engine):
-    containers = engine.containers.list(all=True, filters={"name": builder.CHECK_NAME})
+    containers = engine.containers.list(all=True, filters={"name": build_check.CHECK_NAME})
     networks = engine.networks.list(names=["sandboxplatform-build-small"])
     return [*containers, *networks]
 

@@ -11,9 +11,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from deployers.base import SandboxSpec
 from deployers.errors import Unavailable
 from deployers.fake import FakeDeployer
-from sandboxes import builder
+from sandboxes import build_check, builder, reaper
 from sandboxes.models import ImageBuild
 from sandboxes.models.image_build import (
     BUILD_TRANSITIONS,
@@ -40,7 +41,7 @@ def engine(monkeypatch, tmp_path, platform):
     deployer = FakeDeployer(instance="build-small", images={})
     monkeypatch.setattr(builder, "CONTEXT", tmp_path)
     monkeypatch.setattr(builder, "SAVE_SECONDS", 0.02)
-    monkeypatch.setattr(builder, "_deployer", lambda type_name: deployer)
+    monkeypatch.setattr(build_check, "deployer_for", lambda type_name: deployer)
     yield deployer
     assert list(deployer.inspect_all()) == []
 
@@ -240,3 +241,48 @@ def test_an_ended_builder_leaves_no_thread(engine):
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def leave_a_check_behind(engine):
+    """Do what a builder does that is killed in its check; return its row."""
+    engine.images["image"] = "sha256:1"
+    engine.start(SandboxSpec(name="image-check-1", image="image"))
+    return make_build(BuildState.BUILDING, sandbox_type=make_type("small"))
+
+
+def test_the_reaper_removes_what_a_killed_builder_left_and_closes_its_row(engine, fake):
+    build = leave_a_check_behind(engine)
+    assert not reaper.reap()
+    assert [seen.name for seen in engine.inspect_all()] == ["image-check-1"]
+    expire(build)
+    reaper.reap(dry_run=True)
+    assert [seen.name for seen in engine.inspect_all()] == ["image-check-1"]
+    assert not reaper.reap()
+    assert list(engine.inspect_all()) == []
+    assert ImageBuild.objects.get().state == BuildState.FAILED
+
+
+def test_what_the_next_build_has_started_is_not_taken_for_left(engine, monkeypatch):
+    build = leave_a_check_behind(engine)
+    expire(build)
+    look = build_check.left_over
+
+    def look_while_the_next_begins(deployer):
+        names = look(deployer)
+        ImageBuild.objects.fail_abandoned()
+        return names
+
+    monkeypatch.setattr(build_check, "left_over", look_while_the_next_begins)
+    build_check.clear_up(build)
+    assert [seen.name for seen in engine.inspect_all()] == ["image-check-1"]
+    engine.vanish("image-check-1")
+
+
+def test_a_killed_build_is_closed_also_where_its_engine_is_away(engine, fake):
+    expire(leave_a_check_behind(engine))
+    engine.fail_inspect = Unavailable("the engine is away")
+    report = reaper.reap()
+    engine.fail_inspect = None
+    assert "the engine is away" in report.errors[0]
+    assert ImageBuild.objects.get().state == BuildState.FAILED
+    engine.vanish("image-check-1")
