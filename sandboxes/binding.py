@@ -18,6 +18,9 @@ from urllib.parse import quote
 from sandboxes.readiness import connect
 
 SECONDS = 10.0
+KNOCK_SECONDS = 2.0
+"""A machine accepts a connection for its programs: a busy guest is no reason to wait longer."""
+
 FORBIDDEN = 403
 
 
@@ -39,9 +42,15 @@ class BindingRefused(Exception):
 
 
 def _ask(
-    url: str, secret: str, method: str, path: str, body: bytes | None, kind: str
+    url: str,
+    secret: str,
+    method: str,
+    path: str,
+    body: bytes | None,
+    kind: str,
+    seconds: float = SECONDS,
 ) -> tuple[int, bytes]:
-    connection = connect(url, SECONDS)
+    connection = connect(url, seconds)
     headers = {"Authorization": f"Bearer {secret}"}
     if body is not None:
         headers["Content-Type"] = kind
@@ -85,9 +94,16 @@ def warm_up(url: str, secret: str) -> None:
         _ask(url, secret, "POST", "/fastapi/tools/run_shell_command", body, "application/json")
 
 
-def bind(url: str, secret: str, environment: Mapping[str, str], files: Sequence[File]) -> None:
+def bind(
+    url: str,
+    secret: str,
+    environment: Mapping[str, str],
+    files: Sequence[File],
+    *,
+    seconds: float = SECONDS,
+) -> None:
     """
-    Give a guest that can bind what its caller asked for; safe to repeat.
+    Give a guest that can bind what its caller asked for, in so many seconds; safe to repeat.
 
     Raise GuestGone, or BindingRefused with the guest's reason.
     """
@@ -104,15 +120,18 @@ def bind(url: str, secret: str, environment: Mapping[str, str], files: Sequence[
             for file in files
         ]
     body = json.dumps(wish).encode()
-    _refuse_errors(*_ask(url, secret, "POST", "/v1/bind", body, "application/json"))
+    _refuse_errors(*_ask(url, secret, "POST", "/v1/bind", body, "application/json", seconds))
 
 
-def is_there(url: str, secret: str) -> bool:
-    """See whether a guest of any kind answers."""
+def knock(url: str) -> None:
+    """See whether somebody listens at a guest's address; raise GuestGone if nobody does."""
+    connection = connect(url, KNOCK_SECONDS)
     try:
-        return _ask(url, secret, "GET", "/fastapi/healthz", None, "")[0] == 200
-    except GuestGone:
-        return False
+        connection.connect()
+    except OSError as error:
+        raise GuestGone(str(error) or type(error).__name__) from error
+    finally:
+        connection.close()
 
 
 def is_of_another(url: str, secret: str) -> bool:
@@ -123,12 +142,12 @@ def is_of_another(url: str, secret: str) -> bool:
         return False
 
 
-def put_files(url: str, secret: str, files: Sequence[File]) -> None:
+def put_files(url: str, secret: str, files: Sequence[File], *, seconds: float = SECONDS) -> None:
     """Write files through the workspace routes; raise GuestGone or BindingRefused."""
     for file in files:
         path = f"/fastapi/workspace/file?path={quote(file.path, safe='')}"
         kind = "application/octet-stream"
-        _refuse_errors(*_ask(url, secret, "PUT", path, file.content, kind))
+        _refuse_errors(*_ask(url, secret, "PUT", path, file.content, kind, seconds))
 
 
 def give_files(url: str, secret: str, files: Sequence[File]) -> None:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from deployers.errors import DeployerError
 from sandboxes import binding, deployment, ending, timeline, wakeup, workers
 from sandboxes.actions.inserting import end_of_life, touch_session
+from sandboxes.actions.together import together
 from sandboxes.actions.wishes import Wish
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.recipe import recipe_of
@@ -32,25 +33,25 @@ LOOK_EVERY = 0.05
 """Not more often: several wait at once, beside starts that need the processor."""
 
 
-def claim(caller: Caller, kind: SandboxType, wish: Wish, count: int) -> list[Sandbox]:
+def claim(
+    caller: Caller, kind: SandboxType, wish: Wish, count: int, *, deadline: float
+) -> list[Sandbox]:
     """
-    Lend up to so many warm sandboxes, each bound to the wish and seen to answer.
+    Lend up to so many warm sandboxes, each bound to the wish and seen to listen.
 
-    One that turns out to be dead is given up, and another takes its place. Raise Refused for
-    what a guest will not be given; then none is lent.
+    One that turns out to be dead is given up, and another takes its place until the deadline, a
+    time.monotonic() value. Raise Refused for what a guest will not be given; then none is lent.
     """
     taken: list[Sandbox] = []
     lent: list[Sandbox] = []
     try:
-        while len(lent) < count:
+        while len(lent) < count and time.monotonic() < deadline:
             chosen = _choose(caller, kind, wish, count - len(lent))
             if not chosen:
                 break
             taken += [sandbox for sandbox, _ in chosen]
             wakeup.ring()
-            for sandbox, was_frozen in chosen:
-                if _make_own(sandbox, wish, was_frozen=was_frozen, actor=caller.actor):
-                    lent.append(sandbox)
+            lent += _make_all_own(chosen, wish, actor=caller.actor, deadline=deadline)
     except BaseException:
         for sandbox in taken:
             if sandbox.state == State.RUNNING:
@@ -73,7 +74,9 @@ def claim_next(caller: Caller, kind: SandboxType, wish: Wish, *, deadline: float
         while time.monotonic() < patience:
             begun = Sandbox.objects.coming(kind).filter(state=State.STARTING).count()
             # Looked for after the count: one that is not in it any more may be warm by now.
-            if Sandbox.objects.warm(kind).exists() and (lent := claim(caller, kind, wish, 1)):
+            if Sandbox.objects.warm(kind).exists() and (
+                lent := claim(caller, kind, wish, 1, deadline=deadline)
+            ):
                 return lent[0]
             if begun <= place():
                 return None
@@ -132,19 +135,42 @@ def _best(kind: SandboxType, wish: Wish, count: int) -> list[Sandbox]:
     return rows
 
 
-def _make_own(sandbox: Sandbox, wish: Wish, *, was_frozen: bool, actor: str) -> bool:
+def _make_all_own(
+    chosen: list[tuple[Sandbox, bool]], wish: Wish, *, actor: str, deadline: float
+) -> list[Sandbox]:
+    """Give claimed ones what the wish has, all at once; return those that are alive."""
+
+    def make_own(claimed: tuple[Sandbox, bool]) -> bool:
+        sandbox, was_frozen = claimed
+        return _make_own(sandbox, wish, was_frozen=was_frozen, actor=actor, deadline=deadline)
+
+    outcomes = together(make_own, chosen)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return [sandbox for (sandbox, _), is_own in zip(chosen, outcomes, strict=True) if is_own]
+
+
+def _make_own(
+    sandbox: Sandbox, wish: Wish, *, was_frozen: bool, actor: str, deadline: float
+) -> bool:
     """Give a claimed one what the wish has; return False for one that is dead, and given up."""
     watch = Stopwatch(sandbox.timeline)
+    patience = min(binding.SECONDS, max(0.0, deadline - time.monotonic()))
     try:
         if was_frozen:
             deployment.of(sandbox).unpause(sandbox.name)
             watch.note("resumed")
+        if not (wish.environment or wish.files):
+            # A call would cost as much as the rest of the claim, and a guest that listens and
+            # does not answer is replaced by its first use.
+            binding.knock(sandbox.url)
+            return True
+        guest = (sandbox.url, sandbox.guest_secret)
         if sandbox.can_bind:
-            binding.bind(sandbox.url, sandbox.guest_secret, wish.environment, wish.files)
-        elif wish.files:
-            binding.put_files(sandbox.url, sandbox.guest_secret, wish.files)
-        elif not binding.is_there(sandbox.url, sandbox.guest_secret):
-            raise binding.GuestGone("its guest does not answer")
+            binding.bind(*guest, wish.environment, wish.files, seconds=patience)
+        else:
+            binding.put_files(*guest, wish.files, seconds=patience)
     except binding.BindingRefused as refused:
         _give_up(sandbox, StopReason.RELEASED, str(refused), actor=actor)
         raise Refused(str(refused), field="files" if wish.files else "environment") from refused

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import close_old_connections, connection
 
 from deployers.errors import UnsupportedSpec
 from sandboxes import (
@@ -24,6 +22,7 @@ from sandboxes import (
 from sandboxes.actions.claiming import claim, claim_next
 from sandboxes.actions.finding import find_type
 from sandboxes.actions.inserting import end_of_life, insert, touch_session
+from sandboxes.actions.together import together
 from sandboxes.actions.wishes import Wish
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.models.sandbox import lease_end
@@ -31,8 +30,6 @@ from sandboxes.recipe import recipe_of
 from sandboxes.refusals import Ended, Refused
 from sandboxes.states import State, StateConflict, StopReason
 from sandboxes.tokens import Caller
-
-PARALLEL = 8
 
 
 def create(caller: Caller, *, type_name: str | None = None, **wish: object) -> Sandbox:
@@ -57,7 +54,7 @@ def create_many(
     kind = find_type(type_name)
     wanted.check(kind)
     because = wanted.why_not_warm()
-    lent = [] if because else claim(caller, kind, wanted, count)
+    lent = [] if because else claim(caller, kind, wanted, count, deadline=deadline)
     try:
         missing = count - len(lent)
         if missing:
@@ -88,20 +85,10 @@ def _why_none_was_warm(kind: SandboxType) -> str:
 def _make(
     caller: Caller, kind: SandboxType, wish: Wish, count: int, *, because: str, deadline: float
 ) -> list[Sandbox]:
-    if count == 1:
-        return [_make_one(caller, kind, wish, because=because, deadline=deadline)]
+    def make(_: int) -> Sandbox:
+        return _make_one(caller, kind, wish, because=because, deadline=deadline)
 
-    def make(_: int) -> Sandbox | Exception:
-        close_old_connections()
-        try:
-            return _make_one(caller, kind, wish, because=because, deadline=deadline)
-        except Exception as error:  # told to the caller below, when all of them have ended
-            return error
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(min(count, PARALLEL)) as threads:
-        made = list(threads.map(make, range(count)))
+    made = together(make, range(count))
     failed = [one for one in made if isinstance(one, Exception)]
     if failed:
         for sandbox in made:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from django.conf import settings
+from django.db.models.signals import post_delete, post_save
 
 from deployers.errors import DeployerError
 from sandboxes import deployment, log_context, losing
@@ -15,13 +18,37 @@ from sandboxes.tokens import Caller
 ASYNC_SUFFIX = "_async"
 
 
+FRESH_SECONDS = 1.0
+"""How long a type that was found stands: a change is known to every worker after at most this."""
+
+_found: dict[str, tuple[float, SandboxType]] = {}
+
+
+def forget_types(**_: object) -> None:
+    """Ask the database again for each type; a change in this process needs no waiting."""
+    _found.clear()
+
+
+for signal in (post_save, post_delete):
+    signal.connect(forget_types, sender=SandboxType)
+
+
 def find_type(name: str | None) -> SandboxType:
     """
     Return the enabled type called name, or the first default type for None.
 
-    The SDK's async classes ask for NAME_async: the same type. Refused names what there is.
+    It is shared by all requests: not to be changed. The SDK's async classes ask for NAME_async:
+    the same type. Refused names what there is.
     """
     wanted = name or settings.PLATFORM.DEFAULT_SANDBOX_TYPE[0]
+    known = _found.get(wanted)
+    if known is None or time.monotonic() - known[0] > FRESH_SECONDS:
+        # Only names of types get here twice, so that callers cannot make it grow.
+        known = _found[wanted] = (time.monotonic(), _look_up_type(wanted))
+    return known[1]
+
+
+def _look_up_type(wanted: str) -> SandboxType:
     enabled = SandboxType.objects.filter(enabled=True)
     names = (wanted, wanted.removesuffix(ASYNC_SUFFIX))
     found = {kind.name: kind for kind in enabled.filter(name__in=names)}

@@ -100,10 +100,10 @@ class SandboxType(models.Model):
 
     @property
     def ceiling(self) -> int | None:
-        """How many sandboxes of it there may be at most, as its pool says; None: no limit."""
+        """How many sandboxes of it there may be at most, as its pool says now; None: no limit."""
         # The pool's model stands in a package above this one, which adds the relation.
-        pool = getattr(self, "pool", None)
-        return pool.ceiling if pool is not None else None
+        kind = type(self).objects.filter(pk=self.pk)
+        return kind.values_list("pool__ceiling", flat=True).first()
 
     def clean(self) -> None:
         errors = {}

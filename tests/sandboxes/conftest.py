@@ -5,6 +5,7 @@ from django.db import connections
 
 from deployers.base import Phase
 from sandboxes import deployment, directory, pulling, registry, tokens, wakeup
+from sandboxes.actions import finding
 from sandboxes.models import Installation
 from tests.factories import let_work_behind_end, make_caller
 
@@ -27,7 +28,14 @@ def fake(platform, tmp_path):
     platform.PORT_RANGE = (20000, 21000)
     registry.sync()
     Installation.current_id()
-    forgetting = (deployment.forget, tokens.forget, directory.clear, pulling.forget, wakeup.forget)
+    forgetting = (
+        deployment.forget,
+        tokens.forget,
+        directory.clear,
+        pulling.forget,
+        wakeup.forget,
+        finding.forget_types,
+    )
     for forget in forgetting:
         forget()
     deployer = deployment.current()

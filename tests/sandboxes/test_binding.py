@@ -112,7 +112,8 @@ def test_a_guest_that_has_gone_is_told_from_one_that_refuses(guest):
     gone = guest()
     gone.close()
     assert not binding.can_bind(gone.url, "s")
-    assert not binding.is_there(gone.url, "s")
+    with pytest.raises(binding.GuestGone):
+        binding.knock(gone.url)
     with pytest.raises(binding.GuestGone):
         binding.bind(gone.url, "s", FIG, ())
     with pytest.raises(binding.GuestGone):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from deployers.errors import Rejected
 from deployers.fake.guest import Handler
-from sandboxes import actions, lifecycle
+from sandboxes import actions, binding, lifecycle
+from sandboxes.actions import claiming
+from sandboxes.actions.wishes import Wish
 from sandboxes.binding import File
 from sandboxes.models import Event, Sandbox
 from sandboxes.refusals import CapReached, Refused
@@ -104,3 +108,36 @@ def test_a_dead_one_of_several_is_made_up_for(fake, alice):
     assert {sandbox.pk for sandbox in lent} == {sandbox.pk for sandbox in healthy}
     let_work_behind_end()
     assert Event.objects.filter(sandbox=dead, new_state=State.STOPPED).exists()
+
+
+def test_guests_that_do_not_answer_are_not_waited_for_one_after_the_other(fake, alice, monkeypatch):
+    """All that are claimed together are bound together: the slowest says how long it takes."""
+    make_warm(4)
+    together = threading.Barrier(4, timeout=20)
+    answer = Handler.do_POST
+
+    def answer_when_all_are_asked(handler):
+        together.wait()
+        return answer(handler)
+
+    monkeypatch.setattr(Handler, "do_POST", answer_when_all_are_asked)
+    lent = actions.create_many(alice, 4, environment={"A": "b"})
+    assert [sandbox.timeline["kind"] for sandbox in lent] == ["warm"] * 4
+
+
+def test_a_deadline_ends_the_search_for_one_that_is_alive(fake, alice, platform, monkeypatch):
+    """A pool of guests that hang costs a caller no more than CREATE_TIMEOUT, and not the pool."""
+    warm = make_warm(3)
+    now = time.monotonic()
+
+    def hang(*args, seconds, **kwargs):
+        monkeypatch.setattr(claiming.time, "monotonic", lambda: now + 1000)
+        raise binding.GuestGone("timed out")
+
+    monkeypatch.setattr(binding, "bind", hang)
+    caught = claiming.claim(
+        alice, warm[0].sandbox_type, Wish(environment={"A": "b"}), 1, deadline=now + 10
+    )
+    monkeypatch.undo()
+    assert caught == []
+    assert Sandbox.objects.filter(state=State.WARM).count() == 2
