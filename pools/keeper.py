@@ -230,7 +230,12 @@ def _freeze_one(sandbox: Sandbox, deployer: object, *, frozen: bool) -> bool:
     if frozen:
         if not warm.update(frozen=True):
             return False
-        deployer.pause(sandbox.name)
+        try:
+            deployer.pause(sandbox.name)
+        except DeployerError:
+            # It is tried again by the next pass.
+            warm.update(frozen=False)
+            raise
         if not warm.filter(frozen=True).exists():
             # Lent between the two: its borrower may have resumed it before it was paused.
             deployer.unpause(sandbox.name)

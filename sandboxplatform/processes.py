@@ -26,9 +26,12 @@ HEALTHY_SECONDS = 60
 """A process that ran this long is started again without a longer pause."""
 
 
-def die_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent ends."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel send SIGTERM to this process when parent ends; exit if it has already."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        # It ended between the fork and the call, which tells of later ends only.
+        os._exit(1)
 
 
 def take_name(name: str) -> None:
@@ -37,6 +40,7 @@ def take_name(name: str) -> None:
 
 
 def _fork(name: str, run: Callable[[], None], keep_to_parent: Iterable[BinaryIO]) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
@@ -46,7 +50,7 @@ def _fork(name: str, run: Callable[[], None], keep_to_parent: Iterable[BinaryIO]
             file.close()
         # Of its own group: Ctrl-C reaches the parent alone, which ends the others in order.
         os.setpgid(0, 0)
-        die_with_parent()
+        die_with_parent(parent)
         take_name(name)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)

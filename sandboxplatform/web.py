@@ -76,7 +76,7 @@ class WebServer(BaseApplication):
             "graceful_timeout": platform.SHUTDOWN_TIMEOUT + EXTRA_SECONDS,
             "keepalive": KEEP_ALIVE_SECONDS,
             "logger_class": PlatformLogger,
-            "post_fork": lambda arbiter, worker: die_with_parent(),
+            "post_fork": lambda arbiter, worker: die_with_parent(arbiter.pid),
             "proc_name": "runsandboxserver",
             # Behind a proxy on this machine only; others could forge the headers.
             "forwarded_allow_ips": "127.0.0.1",

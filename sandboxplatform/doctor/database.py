@@ -14,8 +14,8 @@ from sandboxplatform.doctor.findings import Finding, fail, ok, warn
 from sandboxplatform.doctor.subject import Subject
 
 SLOW_MS = 50
-OTHER_PROCESSES = 1
-"""The reaper; the parent of the server's processes holds no connection while they run."""
+OTHER_PROCESSES = 2
+"""The keeper and the reaper; the parent of the server's processes holds no connection while they run."""
 
 
 def look(subject: Subject) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -24,6 +25,7 @@ from sandboxplatform.doctor.findings import Finding, fail, ok, skip, warn
 from sandboxplatform.doctor.subject import Subject
 
 GUEST_SECONDS = 15.0
+LIFETIME = timedelta(minutes=10)
 MARK = "doctor"
 """Key of the sandbox's meta by which its row is found again, whatever happened."""
 
@@ -56,11 +58,19 @@ class Trial:
         finally:
             self._milliseconds[name] = (time.monotonic() - begun) * 1000
 
+    def _lifetime(self) -> timedelta:
+        """Return after what time the reaper ends it, should this process be killed."""
+        longest = self._kind.lifetime_seconds
+        return min(LIFETIME, timedelta(seconds=longest)) if longest else LIFETIME
+
     def run(self) -> Iterator[Finding]:
         """Yield what went wrong, if anything; raise as actions.create() does."""
         with self._phase("start"):
             sandbox = actions.create(
-                self._caller, type_name=self._kind.name, meta={MARK: self._mark}
+                self._caller,
+                type_name=self._kind.name,
+                meta={MARK: self._mark},
+                lifetime=self._lifetime(),
             )
         try:
             asyncio.run(self._use(sandbox.name))

@@ -23,6 +23,7 @@ from sandboxplatform.setting_table import BASE_DIR
 from tests.acceptance.conftest import DEPLOYERS
 from tests.deployers.tiny_image import build_image
 from tests.server import Server, free_port
+from tests.waiting import wait_until
 
 NOWHERE = {"DOCKER_HOST": "unix:///nonexistent.sock"}
 
@@ -377,3 +378,17 @@ def test_a_signal_in_the_middle_ends_it_with_nothing_left(place, silent_type, si
     assert states(place) == ["stopped"]
     assert containers_of(silent_image) == []
     assert workspaces(place) == []
+
+
+@pytest.mark.docker
+def test_one_that_is_killed_leaves_a_sandbox_that_ends_by_itself(place, silent_type, silent_image):
+    process = manage(place, "doctor", "--only", "sandbox", **silent_type)
+    wait_until(lambda: containers_of(silent_image) or process.poll() is not None)
+    process.kill()
+    process.communicate(timeout=60)
+    assert rows(place, "SELECT expires_at IS NOT NULL FROM sandboxes_sandbox") == [1]
+    # What its lifetime would bring about.
+    reap = manage(place, "reapsandboxes", "--once", **silent_type)
+    reap.communicate(timeout=60)
+    assert reap.returncode == 0
+    assert containers_of(silent_image) == []

@@ -74,4 +74,5 @@ def test_an_engine_that_does_not_pause_leaves_a_sandbox_that_can_be_lent(
 
     monkeypatch.setattr(fake, "pause", away)
     assert not keep().frozen
+    assert not warm().get().frozen
     assert actions.create(alice).timeline["kind"] == "warm"

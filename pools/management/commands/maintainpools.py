@@ -19,7 +19,7 @@ class Command(BaseCommand):
     help = (
         "Start missing warm sandboxes and end those that are too many or outdated. "
         "runsandboxserver does this by itself; alone it can be run as a cronjob with --once, or "
-        "directly, on as many machines as you like."
+        "directly, also on several machines that reach the same engine."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
