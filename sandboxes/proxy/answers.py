@@ -6,6 +6,8 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from sandboxes.telling import told_as
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -23,8 +25,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, status: int, detail
     """Answer with a JSON detail; a WebSocket is closed before it opens, with the same status."""
     body = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+    for name, value in told_as(status, detail).headers.items():
+        headers.append((name.lower().encode(), value.encode()))
     if scope["type"] == "websocket":
         await receive()
         if "websocket.http.response" not in scope.get("extensions", {}):

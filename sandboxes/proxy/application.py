@@ -14,18 +14,10 @@ from sandboxes.proxy.answers import Answer, Receive, Scope, Send, refuse
 from sandboxes.proxy.headers import header
 from sandboxes.proxy.http import serve_http
 from sandboxes.proxy.websocket import serve_websocket
-from sandboxes.refusals import Refusal
+from sandboxes.telling import KNOWN, told
 
 PREFIX = "/proxy/"
 GUEST_PREFIX = "/fastapi/"
-
-
-async def _caller(scope: Scope) -> tokens.Caller:
-    credentials = header(scope, b"authorization")
-    try:
-        return await tokens.authenticate_async(credentials)
-    except tokens.InvalidToken as error:
-        raise Answer(401, str(error)) from None
 
 
 def _target(scope: Scope) -> tuple[str, str]:
@@ -48,10 +40,14 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
     serve = serve_websocket if scope["type"] == "websocket" else serve_http
     try:
         identity, path = _target(scope)
-        place = await directory.find(await _caller(scope), identity)
+        caller = await tokens.authenticate_async(header(scope, b"authorization"))
+        place = await directory.find(caller, identity)
         if not place.used:
             place = await guests.first_used(place)
         async with heartbeat.using(place):
             await serve(place, path, scope, receive, send)
-    except (Answer, Refusal) as answer:
+    except Answer as answer:
         await refuse(scope, receive, send, answer.status, str(answer))
+    except KNOWN as error:
+        answer = told(error)
+        await refuse(scope, receive, send, answer.status, answer.detail)

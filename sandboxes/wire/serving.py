@@ -26,6 +26,7 @@ from django.http import HttpResponse
 from django.urls import ResolverMatch
 
 from sandboxes import tokens
+from sandboxes.telling import KNOWN, Told, told, told_as
 from sandboxes.wire.tools import GuestView
 from sandboxes.wire.urls import ROUTES
 from sandboxes.wire.views import Slow
@@ -85,12 +86,11 @@ class _Bare(BaseHandler):
         return match
 
 
-def _detail(status: int, sentence: str) -> HttpResponse:
-    body = json.dumps({"detail": sentence})
-    response = HttpResponse(body, content_type="application/json", status=status)
-    if status == 401:
-        response["WWW-Authenticate"] = "Bearer"
-    return response
+def _plain(answer: Told) -> HttpResponse:
+    body = json.dumps({"detail": answer.detail})
+    return HttpResponse(
+        body, content_type="application/json", status=answer.status, headers=answer.headers
+    )
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
@@ -146,14 +146,14 @@ class WireApplication:
         if is_rpc or path.startswith(API_PREFIX):
             try:
                 caller, limit = await _caller(scope), settings.MAX_BODY_BYTES
-            except tokens.InvalidToken as error:
-                return _detail(401, str(error))
+            except KNOWN as error:  # not inside a view yet, whose errors Django answers
+                return _plain(told(error))
         try:
             body = await _read(receive, limit)
         except TimeoutError:
-            return _detail(408, f"Nothing of the body came for {SILENCE_SECONDS} s.")
+            return _plain(told_as(408, f"Nothing of the body came for {SILENCE_SECONDS} s."))
         if body is None:
-            return _detail(413, f"The body is larger than {limit} bytes.")
+            return _plain(told_as(413, f"The body is larger than {limit} bytes."))
         request = ASGIRequest(scope, BytesIO(body))
         request.caller = caller
         if path in INLINE_PATHS:

@@ -56,7 +56,9 @@ async def serving(token: str) -> AsyncIterator[Client]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = uvicorn.Config(application, lifespan="off", ws="none", log_level="error")
+        config = uvicorn.Config(
+            application, lifespan="off", ws="websockets-sansio", log_level="error"
+        )
         server = uvicorn.Server(config)
         task = asyncio.ensure_future(server.serve(sockets=[listener]))
         while not server.started:
