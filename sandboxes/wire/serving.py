@@ -142,7 +142,11 @@ class WireApplication:
 
     async def _respond(self, scope: Message, receive: Receive) -> HttpResponse:
         path, caller, limit = scope["path"], None, SMALL_BODY
-        is_rpc = path in RPC_PATHS and scope["method"] == "POST"
+        is_rpc = path in RPC_PATHS
+        if is_rpc and scope["method"] != "POST":
+            # Whoever asks: an async view may not look the caller up.
+            detail = f"{path} does not take {scope['method']}; send POST."
+            return _plain(Told(405, detail, {"Allow": "POST"}))
         if is_rpc or path.startswith(API_PREFIX):
             try:
                 caller, limit = await _caller(scope), settings.MAX_BODY_BYTES
