@@ -155,7 +155,7 @@ async def request(
             ) as response,
         ):
             yield response
-    except aiohttp.ClientConnectorError as error:
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise Unreachable(str(error), sent=False) from error
     except aiohttp.ServerDisconnectedError as error:
         raise Unreachable(str(error), sent=True) from error
@@ -195,7 +195,8 @@ async def first_used(place: Place) -> Place:
     Raise what to tell the caller where there is none.
     """
     try:
-        await call(place, "GET", "/fastapi/healthz", limit=CONNECT_SECONDS)
+        # Longer than a connection may take: one that hangs is no slow answer.
+        await call(place, "GET", "/fastapi/healthz", limit=CONNECT_SECONDS + MARGIN_SECONDS)
     except Unreachable:
         return await directory.replacement(place)
     return place

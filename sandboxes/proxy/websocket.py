@@ -33,10 +33,11 @@ async def serve_websocket(
         except aiohttp.WSServerHandshakeError as error:
             sentence = f"The sandbox refused the WebSocket: {error.message}"
             raise Answer(error.status, sentence) from None
-        except TimeoutError:
-            raise TooSlow(f"Sandbox {place.name} did not answer in time.") from None
+        # First, because a time limit on connecting is both: there it had nothing to be slow at.
         except aiohttp.ClientError as error:
             raise await guests.why_unreachable(place) from error
+        except TimeoutError:
+            raise TooSlow(f"Sandbox {place.name} did not answer in time.") from None
         async with upstream:
             await receive()
             await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
