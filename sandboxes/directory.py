@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from django.conf import settings
@@ -23,7 +22,7 @@ from sandboxes.models.sandbox import full_name
 from sandboxes.refusals import Ended, NotRunning, Unknown
 from sandboxes.signals import sandbox_moved
 from sandboxes.states import ENDED, State
-from sandboxes.threads import in_thread
+from sandboxes.threads import engine_threads, in_thread
 from sandboxes.tokens import Caller
 
 FRESH_SECONDS = 1.0
@@ -34,10 +33,6 @@ MOVED = "moved"
 SIZE = 10_000
 SUCCESSORS = 4
 """How many steps an old id is followed; one is usual, two in the moment of a restoring."""
-
-RESTORING_THREADS = 64
-_restoring = ThreadPoolExecutor(RESTORING_THREADS, thread_name_prefix="restoring")
-"""Apart, because a restoring takes as long as a start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +160,7 @@ def _remember(place: Place) -> None:
 
 async def restored(name: str, *, actor: str) -> str:
     """Bring back a recycled sandbox; return the name of the one that serves now."""
-    heir = await in_thread(actions.restore, name, actor=actor, executor=_restoring)
+    heir = await in_thread(actions.restore, name, actor=actor, executor=engine_threads)
     forget(name)
     return heir.name
 
@@ -176,7 +171,9 @@ async def replacement(place: Place) -> Place:
 
     There is such a place if it died before it was used; raise what to tell the caller else.
     """
-    name = await in_thread(actions.replacement_for, place.name, actor="server", executor=_restoring)
+    name = await in_thread(
+        actions.replacement_for, place.name, actor="server", executor=engine_threads
+    )
     forget(place.name)
     found = await _look(name)
     if found is None or found.state != State.RUNNING:

@@ -16,7 +16,7 @@ from yarl import URL
 from sandboxes import actions, directory
 from sandboxes.directory import Place
 from sandboxes.refusals import Refusal, TooSlow
-from sandboxes.threads import in_thread
+from sandboxes.threads import engine_threads, in_thread
 
 SOCKETS_KEPT = 2_000
 CONNECT_SECONDS = 5.0
@@ -163,7 +163,9 @@ async def request(
 
 async def why_unreachable(place: Place) -> Refusal:
     """Return what to tell the caller of a sandbox whose guest does not answer."""
-    return await in_thread(actions.explain_silence, place.name, actor="server")
+    return await in_thread(
+        actions.explain_silence, place.name, actor="server", executor=engine_threads
+    )
 
 
 async def call(

@@ -48,6 +48,7 @@ def test_a_warm_one_and_a_lent_one_that_ended_are_lost_at_once(fake, alice, watc
     fake.vanish(warm.name)
     news(fake, [lent.name, warm.name])
     assert watch() == 2
+    let_work_behind_end()
     rows = Sandbox.objects.values_list("state", "stop_reason")
     assert set(rows) == {(State.STOPPED, StopReason.LOST)}
     lost = Event.objects.filter(new_state=State.STOPPING)
