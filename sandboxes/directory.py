@@ -161,7 +161,7 @@ def _remember(place: Place) -> None:
 async def restored(name: str, *, actor: str) -> str:
     """Bring back a recycled sandbox; return the name of the one that serves now."""
     heir = await in_thread(actions.restore, name, actor=actor, executor=engine_threads)
-    forget(name)
+    await forget_async(name)
     return heir.name
 
 
@@ -174,7 +174,7 @@ async def replacement(place: Place) -> Place:
     name = await in_thread(
         actions.replacement_for, place.name, actor="server", executor=engine_threads
     )
-    forget(place.name)
+    await forget_async(place.name)
     found = await _look(name)
     if found is None or found.state != State.RUNNING:
         raise NotRunning(f"Sandbox {name} is being changed by another request; look at it again.")
@@ -185,7 +185,18 @@ def forget(name: str) -> None:
     """Drop what is remembered of a sandbox, here and in the shared cache."""
     _places.pop(name, None)
     if settings.PLATFORM.REDIS_ENABLED:
-        cache.set(_shared_key(name), MOVED, SHARED_SECONDS)
+        _mark_moved(name)
+
+
+async def forget_async(name: str) -> None:
+    """Do what forget() does, without keeping the event loop waiting for Redis."""
+    _places.pop(name, None)
+    if settings.PLATFORM.REDIS_ENABLED:
+        await in_thread(_mark_moved, name)
+
+
+def _mark_moved(name: str) -> None:
+    cache.set(_shared_key(name), MOVED, SHARED_SECONDS)
 
 
 def clear() -> None:

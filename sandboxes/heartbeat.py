@@ -23,7 +23,7 @@ from django.conf import settings
 from django.db import Error
 from django.utils import timezone
 
-from sandboxes.directory import Place, forget
+from sandboxes.directory import Place, forget_async
 from sandboxes.models import Sandbox, Session
 from sandboxes.refusals import TooSlow
 from sandboxes.threads import in_thread
@@ -175,7 +175,7 @@ async def note_use(place: Place, seconds: float) -> None:
     _used.add(place.name)
     try:
         if await in_thread(_note_first_use, place.pk, seconds):
-            forget(place.name)
+            await forget_async(place.name)
     except Error as error:
         _used.discard(place.name)
         logger.warning("The first use of %s could not be noted: %s", place.name, error)

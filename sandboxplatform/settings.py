@@ -125,15 +125,12 @@ def _cache(name: str, redis_prefix: str) -> dict[str, object]:
     if not PLATFORM.REDIS_ENABLED:
         return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": name}
     return {
-        "BACKEND": "django_redis.cache.RedisCache",
+        "BACKEND": "sandboxes.shared_cache.SharedCache",
         "LOCATION": f"redis://{PLATFORM.REDIS_SERVER}:{PLATFORM.REDIS_PORT}/{PLATFORM.REDIS_DB}",
         "KEY_PREFIX": redis_prefix,
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": 0.5,
             "SOCKET_TIMEOUT": 0.5,
-            # The database can answer whatever the cache holds, so its absence is a warning.
-            "IGNORE_EXCEPTIONS": True,
-            "LOG_IGNORED_EXCEPTIONS": True,
             "CONNECTION_POOL_KWARGS": {
                 "username": PLATFORM.REDIS_USER or None,
                 "password": PLATFORM.REDIS_PASSWORD or None,

@@ -74,7 +74,7 @@ async def _ask_its_own(
     """Call a guest; one that has another secret is another sandbox's, at an address given anew."""
     code, body = await guests.call(place, method, path, **options)
     if code == FORBIDDEN:
-        directory.forget(place.name)
+        await directory.forget_async(place.name)
         raise guests.Unreachable("another guest answers there", sent=False)
     return code, body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 
@@ -37,6 +38,28 @@ def test_no_request_fails_when_redis_goes_away(make_server, redis_server):
     for _ in range(5):
         assert server.shell(name, "echo here") == "here\n"
     assert server.rpc("release", identity=name) == (200, {"data": True})
+    assert server.stop() == 0
+
+
+def test_a_redis_that_hangs_stalls_no_worker(make_server, redis_server):
+    settings, process = redis_server
+    server = make_server(CONTAINER_DEPLOYMENT="local", WORKERS="2", **settings).start()
+    name, other = server.create(), server.create()
+    for _ in range(10):
+        assert server.shell(name, "echo here") == "here\n"
+    process.send_signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        assert server.rpc("release", identity=name) == (200, {"data": True})
+        time.sleep(1.1)
+        call = {"tool_name": "run_shell_command", "arguments": {"command": "true"}}
+        for _ in range(20):
+            assert server.shell(other, "echo here") == "here\n"
+            assert server.rpc("call_tool", identity=name, **call)[0] == 410
+        # Each of the two workers waits for Redis once in a few seconds, and not for each call.
+        assert time.monotonic() - begun < 10
+    finally:
+        process.send_signal(signal.SIGCONT)
     assert server.stop() == 0
 
 

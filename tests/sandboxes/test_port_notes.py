@@ -26,7 +26,7 @@ def notes(request, settings, platform):
     settings.CACHES = {
         **settings.CACHES,
         "ports": {
-            "BACKEND": "django_redis.cache.RedisCache",
+            "BACKEND": "sandboxes.shared_cache.SharedCache",
             "LOCATION": f"redis://127.0.0.1:{port}/0",
             "KEY_PREFIX": platform.REDIS_PORT_KEY,
             "OPTIONS": {"CONNECTION_POOL_KWARGS": worker},
