@@ -55,7 +55,7 @@ def http_server():
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
-        wait_until(answers)
+        wait_until(answers, limit=60)
         return f"http://127.0.0.1:{port}", process
 
     yield start
@@ -146,13 +146,15 @@ def test_a_server_is_replaced_only_once_the_new_one_is_up(guest):
     assert guest.call_tool("place").content[0]["text"] == first
 
 
-def test_servers_that_fail_are_named_with_reasons_and_the_others_stay(start_guest):
+def test_servers_that_fail_are_named_with_reasons_and_the_others_stay(start_guest, http_server):
+    # One that is up already: four seconds may be too few for a program to start in.
+    url, _ = http_server("streamable-http")
     guest = start_guest(NGINX_TIMEOUT="9")
     answer = add(
         guest,
-        good=STDIO,
+        good={"type": "streamable_http", "url": f"{url}/mcp"},
         missing={"command": "no-such-program"},
-        dying={"command": sys.executable, "args": ["-c", "raise SystemExit('no key')"]},
+        dying={"command": "sh", "args": ["-c", "echo no key >&2; exit 1"]},
         silent={"command": "sh", "args": ["-c", "echo $$ >silent; echo hm >&2; sleep 60"]},
         nowhere={"type": "sse", "url": "http://127.0.0.1:1/sse"},
         nowhere2={"type": "streamable_http", "url": "http://127.0.0.1:1/mcp"},
@@ -209,9 +211,11 @@ def test_a_server_that_died_between_calls_is_started_anew(guest):
     assert guest.call_tool("add", a=2).content[0]["text"] == "3"
 
 
-def test_a_call_that_takes_too_long_is_a_result_that_says_so(start_guest):
+def test_a_call_that_takes_too_long_is_a_result_that_says_so(start_guest, http_server):
+    # One that is up already: the limit of a call is that of a start, too.
+    url, _ = http_server("streamable-http")
     guest = start_guest(NGINX_TIMEOUT="8")
-    add(guest, tools=STDIO)
+    assert add(guest, tools={"type": "streamable_http", "url": f"{url}/mcp"}).text == "OK"
     result = guest.call_tool("sleep", seconds=60)
     assert result.failed
     assert "sleep (MCP server tools): timed out after 3 s" in result.content[0]["text"]
