@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,15 +13,10 @@ from pathlib import Path
 
 from sandboxplatform.config import CONFIG_VARIABLE
 from sandboxplatform.setting_table import BASE_DIR, BY_NAME
+from tests.ports import free_port
 
 TOKEN = "acceptance-token"
 PREFIX = "agent-runtime-container-"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

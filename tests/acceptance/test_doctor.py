@@ -22,7 +22,8 @@ from deployers.docker import DockerDeployer
 from sandboxplatform.setting_table import BASE_DIR
 from tests.acceptance.conftest import DEPLOYERS
 from tests.deployers.tiny_image import build_image
-from tests.server import Server, free_port
+from tests.ports import free_port
+from tests.server import Server
 from tests.waiting import wait_until
 
 NOWHERE = {"DOCKER_HOST": "unix:///nonexistent.sock"}

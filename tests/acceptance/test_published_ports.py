@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.server import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.base_image
 

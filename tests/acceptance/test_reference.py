@@ -15,7 +15,7 @@ from sandboxes import directory, guests
 from sandboxes.models import Sandbox
 from sandboxes.readiness import answers
 from tests.factories import make_caller, make_sandbox
-from tests.server import free_port
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.sdk, pytest.mark.filterwarnings("ignore")]
 

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from sandboxplatform.setting_table import BASE_DIR
-from tests.server import Server, free_port
+from tests.ports import free_port
+from tests.server import Server
 
 
 def run(server: Server, *options, timeout=60, **environment):

@@ -35,6 +35,7 @@ from deployers.base import (
     SandboxSpec,
 )
 from deployers.errors import DeployerError, Rejected, UnsupportedSpec
+from tests.ports import free_port
 
 TOKEN = "contract-secret-token"
 
@@ -90,12 +91,6 @@ def eventually(question: Callable[[], Answer], *, seconds: float = 20) -> Answer
     while not (answer := question()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return answer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class DeployerSteps:

@@ -4,7 +4,6 @@ import ast
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from tests.guest.running import SANDBOXES, SECRET, is_alive, wait_until
+from tests.ports import free_port
 
 GUEST = SANDBOXES / "guest"
 
@@ -112,9 +112,7 @@ os.execv(sys.executable, [sys.executable, "-P", "-m", "guest"])
 
 
 def test_it_serves_tcp_on_the_port_it_is_told(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.running import RunningGuest, is_alive, wait_until
+from tests.ports import free_port
 
 TOOLS = str(Path(__file__).parent / "servers/tools.py")
 STDIO = {"command": sys.executable, "args": [TOOLS]}
@@ -41,9 +42,7 @@ def http_server():
     started = []
 
     def start(transport):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         process = subprocess.Popen(
             [sys.executable, TOOLS, transport, str(port)],
             stdout=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import pytest
 
 from tests.guest.running import SANDBOXES, SECRET
 from tests.guest.test_mcp import STDIO
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.sdk, pytest.mark.filterwarnings("ignore")]
 
@@ -21,9 +21,7 @@ def sandbox(tmp_path_factory):
     from agentscope_runtime.sandbox.client import SandboxHttpClient
 
     workspace = tmp_path_factory.mktemp("workspace")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path_factory.mktemp("home")),

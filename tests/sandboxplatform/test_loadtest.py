@@ -15,7 +15,8 @@ from sandboxplatform.loadtest.connection import CallFailed
 from sandboxplatform.loadtest.results import OURS, REFERENCE, Memory, Report, Series
 from sandboxplatform.loadtest.targets import targets
 from sandboxplatform.setting_table import BASE_DIR
-from tests.server import TOKEN, Server, free_port
+from tests.ports import free_port
+from tests.server import TOKEN, Server
 
 TINY = ["--creates=1", "--calls=5", "--seconds=0.3", "--clients=1,2", "--sleepers=3", "--burst=3"]
 WITHOUT_POOLS = "creates,calls,sustained,sleepers,cycles,memory"
