@@ -13,8 +13,14 @@ SECONDS = 30.0
 
 def wait_until(condition: Callable[[], Result], *, seconds: float = SECONDS) -> Result:
     """Return what condition() returns as soon as it is true; fail when the time is up."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s"
-        time.sleep(0.01)
+    found = eventually(condition, seconds=seconds)
+    assert found, f"it did not happen within {seconds:g} s"
     return found
+
+
+def eventually(question: Callable[[], Result], *, seconds: float = SECONDS) -> Result:
+    """Ask until the answer is true; return it, or the last answer when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return answer

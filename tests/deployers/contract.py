@@ -20,7 +20,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event
-from typing import TypeVar
 
 import pytest
 
@@ -36,10 +35,9 @@ from deployers.base import (
 )
 from deployers.errors import DeployerError, Rejected, UnsupportedSpec
 from tests.ports import free_port
+from tests.waiting import eventually
 
 TOKEN = "contract-secret-token"
-
-Answer = TypeVar("Answer")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -83,14 +81,6 @@ def guest_answers(url: str) -> bool:
         return fetch(url, "/fastapi/healthz", timeout=1)[0] == 200
     except (OSError, http.client.HTTPException):
         return False
-
-
-def eventually(question: Callable[[], Answer], *, seconds: float = 20) -> Answer:
-    """Ask until the answer is true; return it, or the last answer when the time is over."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return answer
 
 
 class DeployerSteps:

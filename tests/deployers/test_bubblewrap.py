@@ -11,7 +11,7 @@ import pytest
 
 from deployers.base import Mount, Phase
 from deployers.errors import Rejected
-from tests.deployers.contract import TOKEN, DeployerContract, eventually, fetch, guest_answers
+from tests.deployers.contract import TOKEN, DeployerContract, fetch, guest_answers
 from tests.deployers.local_steps import (
     GUEST,
     REPOSITORY,
@@ -22,6 +22,7 @@ from tests.deployers.local_steps import (
     make_deployer,
     processes_that_hold,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.bubblewrap
 

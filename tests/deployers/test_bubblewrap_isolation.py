@@ -13,7 +13,7 @@ import pytest
 
 from deployers.base import Limits, Phase, SecurityLevel
 from deployers.bubblewrap import cgroups
-from tests.deployers.contract import TOKEN, DeployerContract, eventually, fetch, guest_answers
+from tests.deployers.contract import TOKEN, DeployerContract, fetch, guest_answers
 from tests.deployers.local_steps import (
     GUEST,
     IS_ROOT,
@@ -27,6 +27,7 @@ from tests.deployers.local_steps import (
     mounts,
     processes_that_hold,
 )
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.bubblewrap
 

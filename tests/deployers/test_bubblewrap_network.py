@@ -9,8 +9,8 @@ import pytest
 from deployers.base import Network
 from deployers.bubblewrap import network
 from deployers.errors import Unavailable
-from tests.deployers.contract import eventually
 from tests.deployers.local_steps import LocalSteps, processes_that_hold
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.bubblewrap,

@@ -19,9 +19,10 @@ from deployers.base import Limits, Network, Phase, SandboxSpec
 from deployers.docker import DockerDeployer
 from deployers.docker.engine import refusal
 from deployers.errors import PortTaken, Rejected, Unavailable, UnsupportedSpec
-from tests.deployers.contract import DeployerContract, eventually
+from tests.deployers.contract import DeployerContract
 from tests.deployers.docker_steps import DockerSteps, call_as
 from tests.deployers.tiny_image import TINY, build_image
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 

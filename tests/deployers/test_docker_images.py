@@ -13,10 +13,10 @@ from deployers.docker import DockerDeployer
 from deployers.docker.build import build
 from deployers.docker.engine import Engine
 from deployers.errors import Rejected, Unavailable
-from tests.deployers.contract import eventually
 from tests.deployers.docker_steps import DockerSteps, call_as
 from tests.deployers.registry import Registry
 from tests.deployers.tiny_image import TINY, build_image
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 

@@ -12,8 +12,8 @@ from deployers.docker import DockerDeployer
 from deployers.docker.engine import DEFAULT_ADDRESS
 from deployers.docker.watching import Events
 from deployers.errors import Unavailable
-from tests.deployers.contract import eventually
 from tests.deployers.docker_steps import DockerSteps
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
 

@@ -18,10 +18,10 @@ from tests.deployers.contract import (
     TOKEN,
     DeployerContract,
     DeployerSteps,
-    eventually,
     fetch,
     guest_answers,
 )
+from tests.waiting import eventually
 
 
 class FakeSteps(DeployerSteps):

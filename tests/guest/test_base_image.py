@@ -10,7 +10,8 @@ import zipfile
 import httpx
 import pytest
 
-from tests.guest.running import SECRET, Result, wait_until
+from tests.guest.running import SECRET, Result
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.base_image
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.running import RunningGuest, is_alive, wait_until
+from tests.guest.running import RunningGuest, is_alive
+from tests.waiting import wait_until
 
 TOOLS = str(Path(__file__).parent / "servers/tools.py")
 VALUE = "s3cret-of-the-caller"

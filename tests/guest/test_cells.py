@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from tests.guest.running import is_alive, wait_until
+from tests.guest.running import is_alive
+from tests.waiting import wait_until
 
 
 def test_state_is_kept_across_cells(guest):

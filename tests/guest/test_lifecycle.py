@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.guest.running import SANDBOXES, SECRET, is_alive, wait_until
+from tests.guest.running import SANDBOXES, SECRET, is_alive
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 GUEST = SANDBOXES / "guest"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.running import RunningGuest, is_alive, wait_until
+from tests.guest.running import RunningGuest, is_alive
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 TOOLS = str(Path(__file__).parent / "servers/tools.py")
 STDIO = {"command": sys.executable, "args": [TOOLS]}
@@ -54,7 +55,7 @@ def http_server():
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", port)) == 0
 
-        wait_until(answers, limit=60)
+        wait_until(answers, seconds=60)
         return f"http://127.0.0.1:{port}", process
 
     yield start

@@ -10,7 +10,7 @@ import pytest
 
 from sandboxes.guest import processes
 from sandboxes.guest.plain import PlainCommands
-from tests.guest.running import wait_until
+from tests.waiting import wait_until
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 

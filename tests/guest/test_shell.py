@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.guest.running import SECRET, is_alive, wait_until
+from tests.guest.running import SECRET, is_alive
+from tests.waiting import wait_until
 
 
 def test_stdout_comes_first_and_the_exit_code_last(guest):

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.guest.running import wait_until
+from tests.waiting import wait_until
 
 FILE = "/fastapi/workspace/file"
 BATCH = "/fastapi/workspace/files:batch"

@@ -18,8 +18,8 @@ from sandboxes import build_check, builder
 from sandboxes.models import ImageBuild
 from sandboxes.models.image_build import BuildState
 from sandboxplatform.setting_table import BASE_DIR, BY_NAME
-from tests.deployers.contract import eventually
 from tests.factories import make_type
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.base_image, pytest.mark.django_db(transaction=True)]
 

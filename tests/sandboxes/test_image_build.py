@@ -23,8 +23,8 @@ from sandboxes.models.image_build import (
     BuildState,
 )
 from sandboxes.states import StateConflict
-from tests.deployers.contract import eventually
 from tests.factories import make_build, make_type
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

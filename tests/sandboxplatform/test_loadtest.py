@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from sandboxplatform.loadtest.targets import targets
 from sandboxplatform.setting_table import BASE_DIR
 from tests.ports import free_port
 from tests.server import TOKEN, Server
+from tests.waiting import wait_until
 
 TINY = ["--creates=1", "--calls=5", "--seconds=0.3", "--clients=1,2", "--sleepers=3", "--burst=3"]
 WITHOUT_POOLS = "creates,calls,sustained,sleepers,cycles,memory"
@@ -56,13 +56,6 @@ def loadtest(server):
 
 def sandboxes_of(server):
     return list((server.folder / "workspaces").glob("*"))
-
-
-def wait_until(claim, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not claim() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert claim()
 
 
 @pytest.mark.bubblewrap

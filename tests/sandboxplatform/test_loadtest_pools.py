@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sandboxplatform.loadtest import names
-from tests.sandboxplatform.test_loadtest import TINY, command, finished, sandboxes_of, wait_until
+from tests.sandboxplatform.test_loadtest import TINY, command, finished, sandboxes_of
 from tests.server import Server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.bubblewrap
 
