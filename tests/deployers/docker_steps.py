@@ -13,7 +13,8 @@ import pytest
 from deployers.docker import DockerDeployer
 from deployers.docker.body import container_body
 from deployers.docker.networks import INSTANCE_LABEL
-from tests.deployers.contract import DeployerSteps, fetch
+from tests.deployers.contract.calls import fetch
+from tests.deployers.contract.steps import DeployerSteps
 from tests.deployers.tiny_image import TINY, ensure_tiny_image
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from deployers.bubblewrap import BubblewrapDeployer
-from tests.deployers.contract import DeployerSteps, fetch
+from tests.deployers.contract.calls import fetch
+from tests.deployers.contract.steps import DeployerSteps
 from tests.deployers.other_user import UID, OtherUser
 
 REPOSITORY = Path(__file__).parents[2]

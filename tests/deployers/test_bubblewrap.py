@@ -11,7 +11,8 @@ import pytest
 
 from deployers.base import Mount, Phase
 from deployers.errors import Rejected
-from tests.deployers.contract import TOKEN, DeployerContract, fetch, guest_answers
+from tests.deployers.contract import DeployerContract
+from tests.deployers.contract.calls import TOKEN, fetch, guest_answers
 from tests.deployers.local_steps import (
     GUEST,
     REPOSITORY,

@@ -13,7 +13,8 @@ import pytest
 
 from deployers.base import Limits, Phase, SecurityLevel
 from deployers.bubblewrap import cgroups
-from tests.deployers.contract import TOKEN, DeployerContract, fetch, guest_answers
+from tests.deployers.contract import DeployerContract
+from tests.deployers.contract.calls import TOKEN, fetch, guest_answers
 from tests.deployers.local_steps import (
     GUEST,
     IS_ROOT,

@@ -14,13 +14,9 @@ from deployers.errors import PortTaken, Rejected, Unavailable
 from deployers.fake import FakeDeployer
 from deployers.fake.guest import FakeGuest
 from deployers.fake.images import IMAGE_BYTES
-from tests.deployers.contract import (
-    TOKEN,
-    DeployerContract,
-    DeployerSteps,
-    fetch,
-    guest_answers,
-)
+from tests.deployers.contract import DeployerContract
+from tests.deployers.contract.calls import TOKEN, fetch, guest_answers
+from tests.deployers.contract.steps import DeployerSteps
 from tests.waiting import eventually
 
 
