@@ -17,6 +17,8 @@ from tests.deployers.contract.calls import fetch
 from tests.deployers.contract.steps import DeployerSteps
 from tests.deployers.tiny_image import TINY, ensure_tiny_image
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+
 
 class DockerSteps(DeployerSteps):
     image = TINY

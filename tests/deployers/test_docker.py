@@ -1,32 +1,22 @@
 from __future__ import annotations
 
-import gc
-import os
 import secrets
 import socket
 import subprocess
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from threading import Event
 
 import pytest
 
-from deployers.base import Limits, Network, Phase, SandboxSpec
+from deployers.base import Limits, Network, Phase
 from deployers.docker import DockerDeployer
-from deployers.docker.engine import refusal
-from deployers.errors import PortTaken, Rejected, Unavailable, UnsupportedSpec
 from tests.deployers.contract import DeployerContract
-from tests.deployers.docker_steps import DockerSteps, call_as
+from tests.deployers.docker_steps import DockerSteps
 from tests.deployers.tiny_image import TINY, build_image
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.docker
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 
 
 @contextmanager
@@ -188,159 +178,3 @@ class TestDocker(DockerSteps, DeployerContract):
             deployer.remove(spec.name)
         finally:
             deployer.remove_image(image_id)
-
-
-class TestDockerByPublishedPort(DockerSteps, DeployerContract):
-    options = {"access_host": "localhost"}
-
-    def test_without_network_nothing_outside_is_reached(self, deployer, make_spec):
-        with pytest.raises(UnsupportedSpec, match="access host"):
-            deployer.validate(make_spec(network=Network.NONE))
-
-    def test_the_port_is_bound_to_the_access_host_alone(self, deployer, make_spec):
-        spec = make_spec()
-        seen = self.start(deployer, spec)
-        assert seen.url == f"http://localhost:{spec.host_port}"
-        bound = self.engine.containers.get(spec.name).ports["80/tcp"]
-        assert bound == [{"HostIp": "127.0.0.1", "HostPort": str(spec.host_port)}]
-
-    def test_a_port_that_a_stranger_holds_is_told_and_leaves_nothing(self, deployer, make_spec):
-        with socket.create_server(("127.0.0.1", 0)) as stranger:
-            port = stranger.getsockname()[1]
-            spec = make_spec(host_port=port)
-            with pytest.raises(PortTaken, match=str(port)) as caught:
-                deployer.start(spec)
-        assert caught.value.port == port
-        assert self.leftovers(deployer) == []
-
-    def test_a_port_of_another_sandbox_is_told_too(self, deployer, make_spec):
-        first = make_spec()
-        self.start(deployer, first)
-        with pytest.raises(PortTaken) as caught:
-            deployer.start(make_spec(host_port=first.host_port))
-        assert caught.value.port == first.host_port
-
-    def test_an_address_that_is_not_the_engine_s_is_refused(self, deployer, make_spec):
-        other = DockerDeployer(instance=deployer.instance, access_host="198.51.100.77")
-        with pytest.raises(Rejected, match="access host"):
-            other.start(make_spec())
-        other.close()
-        assert self.leftovers(deployer) == []
-
-    def test_the_network_of_a_stopped_sandbox_is_left_to_it(self, deployer, make_spec):
-        spec = make_spec()
-        made = deployer.start(spec)
-        deployer.stop(spec.name)
-        deployer.remove_shared()
-        seen = deployer.start(spec)
-        assert (seen.phase, seen.container_id) == (Phase.READY, made.container_id)
-
-
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-class TestEngine:
-    @pytest.fixture(autouse=True)
-    def _collect(self):
-        # The SDK forgets to close a socket on which it could not connect.
-        yield
-        gc.collect()
-
-    def test_check_names_version_and_address(self):
-        deployer = DockerDeployer(instance="test-check")
-        assert deployer.check().startswith("Docker ")
-        assert "docker.sock" in deployer.check()
-        deployer.remove_shared()
-        deployer.close()
-
-    def test_an_engine_that_is_not_there_is_unavailable(self, tmp_path):
-        deployer = DockerDeployer(instance="test-gone", base_url=f"unix://{tmp_path}/no.sock")
-        with pytest.raises(Unavailable, match="systemctl start docker"):
-            deployer.check()
-        with pytest.raises(Unavailable, match="look at some-name"):
-            deployer.inspect("some-name")
-        with pytest.raises(Unavailable, match="tell which of its containers ended"):
-            deployer.watch(Event())
-
-    def test_an_engine_that_does_not_answer_is_given_up_in_time(self, tmp_path):
-        address = str(tmp_path / "hung.sock")
-        with socket.socket(socket.AF_UNIX) as hung:
-            hung.bind(address)
-            hung.listen()
-            deployer = DockerDeployer(
-                instance="test-hung", base_url=f"unix://{address}", call_timeout=0.3
-            )
-            began = time.monotonic()
-            with pytest.raises(Unavailable, match=r"did not answer within 0\.3 s"):
-                deployer.remove("some-name")
-            assert time.monotonic() - began < 2
-            deployer.close()
-
-    @needs_root
-    def test_a_user_who_may_not_use_the_engine_is_told_the_group(self):
-        said = call_as(65534, [], DockerDeployer(instance="test-denied").check)
-        assert said.startswith("Rejected: ")
-        assert "group docker" in said
-
-    def test_a_remote_engine_is_reached_at_its_own_host(self):
-        deployer = DockerDeployer(instance="test-far", base_url="tcp://192.0.2.99:2375")
-        assert deployer.needs_host_port
-        assert deployer.access_host == "192.0.2.99"
-        assert not deployer.supports_mounts
-        spec = SandboxSpec(name="far", image="any", host_port=5000, workspace=Path("/tmp"))
-        with pytest.raises(UnsupportedSpec, match="mount"):
-            deployer.validate(spec)
-
-    def test_a_secret_that_the_engine_repeats_is_hidden(self):
-        answer = "invalid environment variable: TOKEN=very-secret"
-        error = refusal(answer, "create x", 400, hide=("very-secret",))
-        assert isinstance(error, Rejected)
-        assert str(error) == "Docker could not create x: invalid environment variable: TOKEN=***."
-
-    def test_docker_host_is_honoured(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/elsewhere.sock")
-        with pytest.raises(Unavailable, match=r"elsewhere\.sock"):
-            DockerDeployer(instance="test-env").check()
-
-
-class TestOwner(DockerSteps):
-    @needs_root
-    def test_root_gives_its_files_to_the_image_s_user(self, deployer, make_spec, tmp_path):
-        (tmp_path / "sub").mkdir()
-        (tmp_path / "sub" / "file").write_text("a")
-        secret = tmp_path.parent / "outside-secret"
-        secret.write_text("s")
-        (tmp_path / "link").symlink_to(secret)
-        spec = make_spec(workspace=tmp_path)
-        self.start(deployer, spec)
-        self.inside(deployer, spec.name, "echo b >> /workspace/sub/file; touch /workspace/sub/new")
-        assert (tmp_path / "sub" / "new").stat().st_uid == 1000
-        assert secret.stat().st_uid == 0
-
-    @needs_root
-    def test_a_workspace_of_somebody_else_keeps_its_owner(self, deployer, make_spec, tmp_path):
-        os.chown(tmp_path, 4321, 4321)
-        spec = make_spec(workspace=tmp_path)
-        self.start(deployer, spec)
-        assert self.inside(deployer, spec.name, "touch /workspace/new; id -u") == "4321"
-        assert (tmp_path / "new").stat().st_uid == 4321
-
-    @needs_root
-    def test_an_ordinary_user_owns_what_its_sandboxes_write(self, deployer, make_spec):
-        uid, docker_group = 2345, Path("/var/run/docker.sock").stat().st_gid
-
-        def write() -> str:
-            with tempfile.TemporaryDirectory() as directory:
-                mine = DockerDeployer(instance=deployer.instance)
-                spec = make_spec(workspace=Path(directory))
-                self.start(mine, spec)
-                self.inside(
-                    mine, spec.name, "mkdir -m 700 /workspace/d; echo $HOME >/workspace/d/f"
-                )
-                written = Path(directory, "d", "f")
-                mine.remove(spec.name)
-                return f"{written.read_text().strip()} {written.stat().st_uid}"
-
-        assert call_as(uid, [docker_group], write) == f"/tmp {uid}"
-
-    def test_a_workspace_that_is_missing_is_refused(self, deployer, make_spec, tmp_path):
-        with pytest.raises(Rejected, match="Create it"):
-            deployer.start(make_spec(workspace=tmp_path / "missing"))
