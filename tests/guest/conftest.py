@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.guest.running import RunningGuest
+from tests.guest.workspace_calls import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,9 @@ def workspace(guest):
     """The workspace of the shared guest, emptied before the test."""
     guest.empty_workspace()
     return guest.workspace
+
+
+@pytest.fixture
+def fs(guest, workspace):
+    """The endpoints of that workspace."""
+    return Workspace(guest)

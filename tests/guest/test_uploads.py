@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
+from tests.guest.workspace_calls import FILE
 from tests.waiting import wait_until
 
-FILE = "/fastapi/workspace/file"
 BATCH = "/fastapi/workspace/files:batch"
 MIB = 1024 * 1024
 
