@@ -163,9 +163,12 @@ async def request(
 
 async def why_unreachable(place: Place) -> Refusal:
     """Return what to tell the caller of a sandbox whose guest does not answer."""
-    return await in_thread(
+    why = await in_thread(
         actions.explain_silence, place.name, actor="server", executor=engine_threads
     )
+    # The next call asks the database, which knows by now.
+    await directory.forget_async(place.name)
+    return why
 
 
 async def call(

@@ -122,6 +122,10 @@ def explain_silence(name: str, *, actor: str) -> Refusal:
     sandbox = Sandbox.objects.filter(name=name).first()
     if sandbox is None:
         return Unknown(f"There is no sandbox {name!r}.")
+    if sandbox.replaced_by_id or sandbox.can_be_restored:
+        return NotRunning(
+            f"Sandbox {name} was put to rest at this moment; the same call again restores it."
+        )
     if sandbox.state in ENDED:
         return Ended(ending_of(name, sandbox.stop_reason, sandbox.detail))
     if sandbox.state != State.RUNNING:

@@ -122,13 +122,14 @@ class GuestView(RpcView):
         """
         Call the guest; raise GuestRefused, TooSlow, or why nobody answers there.
 
-        One that died before it was ever used has another in its place, and the caller need not
-        know; but what may have run once is not run again.
+        One that died before it was ever used has another in its place, one that was recycled at
+        this moment is restored, and the caller need not know; but what may have run once is not
+        run again.
         """
         try:
             code, body = await self._reach(place, method, path, **options)
         except guests.Unreachable as error:
-            if place.used or (self.is_use and error.sent):
+            if error.sent and (place.used or self.is_use):
                 raise await guests.why_unreachable(place) from error
             place = await directory.replacement(place)
             try:

@@ -10,13 +10,13 @@ from asgiref.sync import sync_to_async
 
 from deployers.errors import Unavailable
 from deployers.fake.deployer import _sandboxes
-from sandboxes import actions, reaper
+from sandboxes import actions, directory, reaper
 from sandboxes.binding import File
 from sandboxes.models import Sandbox
 from sandboxes.states import State, StopReason
 from tests.factories import make_warm
 from tests.sandboxes.serving import serving
-from tests.sandboxes.sessions import recycled
+from tests.sandboxes.sessions import recycle_all, recycled
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -204,6 +204,29 @@ async def test_a_recycled_one_is_restored_by_a_call_under_its_old_id(fake, clien
     assert (seen["state"], seen["redirect_to"]) == ("replaced", new.name)
     assert await client.rpc("get_session_mapping", session_ctx_id="s") == (200, [new.name])
     assert await client.rpc("get_status", identity=old.name) == (200, "running")
+
+
+async def recycled_while_remembered(client, lend):
+    """Use a sandbox, and recycle it where its worker still takes it for running; return its name."""
+    sandbox = await lend(files=FILE, session_key="s")
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    place = await directory.find(client.caller, sandbox.name)
+    await sync_to_async(recycle_all)()
+    directory._remember(place)
+    return sandbox.name
+
+
+async def test_a_call_that_meets_the_recycling_restores_it(fake, client, lend):
+    name = await recycled_while_remembered(client, lend)
+    assert await client.shell(name, "echo fig") == (200, "fig\n")
+    assert await client.proxied("GET", name, PATH) == (200, b"precious")
+
+
+async def test_a_proxied_request_that_meets_the_recycling_is_told_to_come_again(fake, client, lend):
+    name = await recycled_while_remembered(client, lend)
+    status, answer = await client.proxied("GET", name, PATH)
+    assert (status, b"the same call again restores it" in answer) == (409, True)
+    assert await client.proxied("GET", name, PATH) == (200, b"precious")
 
 
 async def test_a_recycled_one_is_restored_by_a_proxied_request(fake, client):
