@@ -22,6 +22,11 @@ KNOCK_SECONDS = 2.0
 """A machine accepts a connection for its programs: a busy guest is no reason to wait longer."""
 
 FORBIDDEN = 403
+REFUSAL = "x-guest-refusal"
+"""The header in which our guest says why it answers 403: "secret", or "system"."""
+
+OPEN_TO_ITS_OWN = ("/fastapi/healthz", "/fastapi/tools/", "/fastapi/mcp/")
+"""Routes where a foreign guest, which has no such header, forbids nothing but a wrong secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,20 @@ class GuestGone(Exception):
     """Nobody answers at the sandbox's address: it has ended."""
 
 
+class AnotherGuest(GuestGone):
+    """The guest there has another secret: the address was given to another sandbox."""
+
+
 class BindingRefused(Exception):
     """The guest would not have it: the caller has to change something."""
+
+
+def answered_by_another(path: str, status: int, headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer is another sandbox's guest's, to which our secret means nothing."""
+    if status != FORBIDDEN:
+        return False
+    reason = headers.get(REFUSAL)
+    return reason == "secret" if reason else path.startswith(OPEN_TO_ITS_OWN)
 
 
 def _ask(
@@ -57,6 +74,8 @@ def _ask(
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
+        if answered_by_another(path, answer.status, answer.headers):
+            raise AnotherGuest("another sandbox's guest answers there")
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise GuestGone(str(error) or type(error).__name__) from error
@@ -137,9 +156,12 @@ def knock(url: str) -> None:
 def is_of_another(url: str, secret: str) -> bool:
     """See whether a guest with another secret answers; False also where none does."""
     try:
-        return _ask(url, secret, "GET", "/fastapi/healthz", None, "")[0] == FORBIDDEN
+        _ask(url, secret, "GET", "/fastapi/healthz", None, "")
+    except AnotherGuest:
+        return True
     except GuestGone:
         return False
+    return False
 
 
 def put_files(url: str, secret: str, files: Sequence[File], *, seconds: float = SECONDS) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 from yarl import URL
 
-from sandboxes import actions, directory
+from sandboxes import actions, binding, directory
 from sandboxes.directory import Place
 from sandboxes.refusals import Refusal, TooSlow
 from sandboxes.threads import engine_threads, in_thread
@@ -140,8 +140,9 @@ async def request(
     """
     Send one request to the guest; path is as the guest sees it, already quoted.
 
-    Raise Unreachable when nobody answers there. A kept-alive connection that the guest closed
-    meanwhile is tried once more by the client library where the method allows it.
+    Raise Unreachable when nobody answers there, or another sandbox's guest. A kept-alive
+    connection that the guest closed meanwhile is tried once more by the client library where the
+    method allows it.
     """
     try:
         async with (
@@ -154,6 +155,10 @@ async def request(
                 **options,
             ) as response,
         ):
+            if binding.answered_by_another(path, response.status, response.headers):
+                # Its address was given anew; where it is now may be known already.
+                await directory.forget_async(place.name)
+                raise Unreachable("another sandbox's guest answers there", sent=False)
             yield response
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise Unreachable(str(error), sent=False) from error

@@ -103,7 +103,9 @@ class Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(given, self.server.env.get("SECRET_TOKEN", "")):
             # The body stays unread, so nothing further can be read from this connection.
             self.close_connection = True
-            return self.reply(403, {"detail": "Invalid token"})
+            # An older guest does not say what it forbids.
+            reason = {"x-guest-refusal": "secret"} if self.server.can_bind else {}
+            return self.reply(403, {"detail": "Invalid token"}, headers=reason)
         if path.startswith("echo"):
             return self.echo(parts.path, parts.query)
         name = f"{self.command.lower()}_{path.replace('/', '_').replace(':', '_')}"
@@ -298,9 +300,18 @@ class Handler(BaseHTTPRequestHandler):
     def body_json(self) -> dict[str, object]:
         return json.loads(b"".join(self.body()) or b"{}")
 
-    def reply(self, status: int, answer: object, *, kind: str = "application/json") -> None:
+    def reply(
+        self,
+        status: int,
+        answer: object,
+        *,
+        kind: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))

@@ -23,6 +23,9 @@ from .watcher import Watcher
 from .workspace.routes import WorkspaceRoutes
 
 PROTOCOL = 1
+REFUSAL = "x-guest-refusal"
+"""Says of a 403 whether it is the secret that is wrong, or the system that forbids something."""
+
 FEATURES = ["bind", "ipython", "mcp", "shell", "watcher", "workspace"]
 
 
@@ -105,6 +108,7 @@ class RequireSecret:
             refusal = answer(
                 {"detail": "The Authorization header does not carry this sandbox's secret."}, 403
             )
+            refusal.headers[REFUSAL] = "secret"
             await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -156,9 +160,12 @@ async def _system_refusal(request: Request, error: Exception) -> Response:
     status = SYSTEM_STATUS.get(error.errno or 0, 500)
     reason = error.strerror or type(error).__name__
     about = request.query_params.get("path", "")
-    return answer(
+    response = answer(
         {"detail": f"{request.url.path} failed{about and ' on '}{about}: {reason}."}, status
     )
+    if status == 403:
+        response.headers[REFUSAL] = "system"
+    return response
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:

@@ -18,7 +18,6 @@ from sandboxes.wire.views import RpcView
 logger = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 5.0
-FORBIDDEN = 403
 
 
 def _function(name: str, description: str, argument: str, meaning: str) -> dict[str, object]:
@@ -66,17 +65,6 @@ def tool_error(text: str) -> dict[str, object]:
     """Return a tool result that says what went wrong."""
     content = {"type": "text", "text": text, "annotations": None, "description": "error"}
     return {"meta": None, "content": [content], "isError": True}
-
-
-async def _ask_its_own(
-    place: Place, method: str, path: str, **options: object
-) -> tuple[int, bytes]:
-    """Call a guest; one that has another secret is another sandbox's, at an address given anew."""
-    code, body = await guests.call(place, method, path, **options)
-    if code == FORBIDDEN:
-        await directory.forget_async(place.name)
-        raise guests.Unreachable("another guest answers there", sent=False)
-    return code, body
 
 
 class GuestView(RpcView):
@@ -144,10 +132,10 @@ class GuestView(RpcView):
         self, place: Place, method: str, path: str, **options: object
     ) -> tuple[int, bytes]:
         if place.used or not self.is_use:
-            return await _ask_its_own(place, method, path, **options)
+            return await guests.call(place, method, path, **options)
         try:
             async with heartbeat.using(place):
-                return await _ask_its_own(place, method, path, **options)
+                return await guests.call(place, method, path, **options)
         except guests.Unreachable as error:
             if error.sent:
                 await heartbeat.note_use(place, 0.0)

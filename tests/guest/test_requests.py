@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import errno
 
+import pytest
+from starlette.requests import Request
+
+from sandboxes.guest.app import _system_refusal
 from tests.guest.running import SECRET
 
 SHELL = "/fastapi/tools/run_shell_command"
@@ -19,6 +23,15 @@ def test_every_path_refuses_a_request_without_the_secret(guest, path, header):
         answer = client.get(path)
     assert answer.status_code == 403
     assert "Authorization" in answer.json()["detail"]
+    assert answer.headers["x-guest-refusal"] == "secret"
+
+
+async def test_what_the_system_forbids_is_told_from_a_wrong_secret():
+    # Called by itself, because root, as whom tests may run, is forbidden nothing.
+    scope = {"type": "http", "method": "PUT", "path": "/a", "query_string": b"", "headers": []}
+    error = PermissionError(errno.EACCES, "Permission denied")
+    answer = await _system_refusal(Request(scope), error)
+    assert (answer.status_code, answer.headers["x-guest-refusal"]) == (403, "system")
 
 
 def test_the_scheme_may_be_written_in_any_case(guest):

@@ -105,7 +105,18 @@ def test_what_a_guest_refuses_is_told_in_its_words(guest):
     with pytest.raises(binding.BindingRefused, match=r"environment\.GUEST_X"):
         binding.bind(guest().url, "s", {"GUEST_X": "1"}, ())
     with pytest.raises(binding.BindingRefused, match="Invalid token"):
-        binding.put_files(guest().url, "wrong", (File("f", b""),))
+        binding.put_files(guest(can_bind=False).url, "wrong", (File("f", b""),))
+
+
+def test_a_guest_with_another_secret_is_gone_rather_than_one_that_refuses(guest):
+    url = guest().url
+    with pytest.raises(binding.GuestGone):
+        binding.bind(url, "wrong", FIG, ())
+    with pytest.raises(binding.GuestGone):
+        binding.put_files(url, "wrong", (File("f", b""),))
+    for known in (url, guest(can_bind=False).url):
+        assert binding.is_of_another(known, "wrong")
+        assert not binding.is_of_another(known, "s")
 
 
 def test_a_guest_that_has_gone_is_told_from_one_that_refuses(guest):

@@ -117,6 +117,16 @@ def test_a_dead_one_is_given_up_and_another_is_lent(fake, alice):
     assert [seen.name for seen in fake.inspect_all()] == [healthy.name]
 
 
+def test_one_whose_address_was_given_to_another_is_given_up_and_another_is_lent(fake, alice):
+    moved, healthy = make_warm(2)
+    Sandbox.objects.filter(pk=moved.pk).update(url=healthy.url)
+    assert actions.create(alice, environment={"FRUIT": "fig"}).pk == healthy.pk
+    let_work_behind_end()
+    moved.refresh_from_db()
+    assert (moved.state, moved.stop_reason) == (State.STOPPED, StopReason.LOST)
+    assert "another sandbox's guest" in moved.detail
+
+
 def test_a_new_one_is_made_where_all_warm_ones_are_dead(fake, alice):
     for dead in make_warm(2):
         fake.vanish(dead.name)

@@ -248,3 +248,36 @@ async def test_a_guest_that_is_another_sandboxs_is_not_taken_for_its_own(client,
     assert status == 502
     assert "does not answer" in detail
     assert await client.rpc("check_health", identity=sandbox.name) == (200, False)
+
+
+async def test_no_request_to_another_sandboxs_guest_is_its_callers_fault(client, lend):
+    """And the right address is used as soon as it is known."""
+    sandbox, other = await lend(files=FILE), await lend()
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"precious")
+    row = Sandbox.objects.filter(pk=sandbox.pk)
+    await row.aupdate(url=other.url)
+    directory.forget(sandbox.name)
+    for method, path in [("GET", PATH), ("PUT", PATH), ("GET", "healthz"), ("GET", "echo")]:
+        status, body = await client.proxied(method, sandbox.name, path)
+        assert (status, b"does not answer" in body) == (502, True)
+    await row.aupdate(url=sandbox.url)
+    assert await client.proxied("GET", sandbox.name, PATH) == (200, b"precious")
+
+
+async def test_the_first_use_by_the_proxy_of_another_sandboxs_guest_is_none(client, lend):
+    sandbox, other = await lend(), await lend()
+    await Sandbox.objects.filter(pk=sandbox.pk).aupdate(url=other.url)
+    status, body = await client.proxied("PUT", sandbox.name, PATH, data=b"x")
+    assert (status, b"does not answer" in body) == (502, True)
+    assert (await row(sandbox)).first_used_at is None
+
+
+async def test_a_foreign_guest_with_another_secret_is_told_by_its_routes(fake, client, lend):
+    sandbox, other = await lend(), await lend()
+    assert await client.shell(sandbox.name, "echo fig") == (200, "fig\n")
+    _sandboxes[fake.instance][other.name].guest.can_bind = False
+    await Sandbox.objects.filter(pk=sandbox.pk).aupdate(url=other.url)
+    directory.forget(sandbox.name)
+    assert (await client.shell(sandbox.name, "echo fig"))[0] == 502
+    # What it forbids elsewhere may be its own caller's fault.
+    assert (await client.proxied("GET", sandbox.name, PATH))[0] == 403
