@@ -17,7 +17,7 @@ from django.utils import timezone
 from deployers.base import Phase
 from deployers.errors import DeployerError
 from deployers.trees import delete_tree
-from sandboxes import behind, deployment, ports, steps
+from sandboxes import behind, connections, deployment, ports, steps
 from sandboxes.models import Sandbox
 from sandboxes.states import ENDED, State, StateConflict, StopReason
 
@@ -43,6 +43,7 @@ def finish_halt(sandbox: Sandbox, *, actor: str) -> DeployerError | None:
     """End what a HALTING sandbox still runs; return why that is not certain, None if it is."""
     try:
         deployer = deployment.of(sandbox)
+        connections.let_go()
         if deployer.inspect(sandbox.name).phase in (
             Phase.READY,
             Phase.STARTING,
@@ -106,7 +107,9 @@ def finish_stop(sandbox: Sandbox, *, actor: str) -> bool:
     kept = Sandbox.objects.restorable().filter(pk=sandbox.pk).exists()
     try:
         # Not the deployer of today's settings: it would find nothing and call that gone.
-        deployment.of(sandbox).remove(sandbox.name)
+        deployer = deployment.of(sandbox)
+        connections.let_go()
+        deployer.remove(sandbox.name)
         if not kept:
             _delete_files(sandbox)
     except (DeployerError, OSError) as error:

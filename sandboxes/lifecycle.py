@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected
 from sandboxes import (
     binding,
+    connections,
     deployment,
     ending,
     ports,
@@ -105,8 +106,10 @@ def _start_on_a_port(sandbox: Sandbox) -> str:
     deployer = deployment.of(sandbox)
     for attempt in range(PORT_ATTEMPTS):
         port = ports.lease(sandbox) if deployer.needs_host_port else None
+        spec = spec_of(sandbox, host_port=port)
+        connections.let_go()
         try:
-            seen = deployer.start(spec_of(sandbox, host_port=port))
+            seen = deployer.start(spec)
         except PortTaken as error:
             # What was started once keeps the port that it was made with.
             if attempt == PORT_ATTEMPTS - 1 or sandbox.state == State.RESUMING:
@@ -121,8 +124,6 @@ def _start_on_a_port(sandbox: Sandbox) -> str:
 
 def _bring_up(sandbox: Sandbox, deadline: float, watch: Stopwatch) -> str:
     workspaces.make(sandbox)
-    # A database connection is not kept waiting for an engine.
-    _let_go_of_the_database()
     url = _start_on_a_port(sandbox)
     watch.note("started")
     url = wait_until_ready(
@@ -130,11 +131,6 @@ def _bring_up(sandbox: Sandbox, deadline: float, watch: Stopwatch) -> str:
     )
     watch.note("guest ready")
     return url
-
-
-def _let_go_of_the_database() -> None:
-    if not connection.in_atomic_block:
-        connection.close()
 
 
 @steps.step
@@ -157,8 +153,9 @@ def start(
     watch = Stopwatch(sandbox.timeline)
     try:
         # Outside of the slots: a pull waits for a registry and keeps no core busy.
-        _let_go_of_the_database()
-        if pulling.ensure_image(deployment.of(sandbox), sandbox.image, deadline=deadline):
+        deployer = deployment.of(sandbox)
+        connections.let_go()
+        if pulling.ensure_image(deployer, sandbox.image, deadline=deadline):
             watch.note("image")
         with _start_slot(deadline):
             watch.note("queued")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from sandboxes import connections
+
 Result = TypeVar("Result")
 
 SECONDS, PAUSE = 5.0, 0.02
@@ -23,4 +25,5 @@ def when_there_is_room(
         if not is_leaving() or time.monotonic() > deadline:
             # What was leaving when there was no room may be gone by now.
             return take()
+        connections.let_go()
         time.sleep(PAUSE)

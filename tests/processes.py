@@ -21,6 +21,12 @@ from sandboxplatform.setting_table import BASE_DIR, BY_NAME
 
 SECONDS = 60
 
+POOL_VARIABLE = "TEST_POOL"
+"""Connections that all threads of a process share, with PostgreSQL; unset: one for each thread."""
+
+POOL_SECONDS = 2
+"""How long a thread waits for one of them before it fails."""
+
 
 class OtherProcess:
     """A call in a process of its own, with this test's settings but for those given."""
@@ -105,14 +111,22 @@ def main() -> None:
 
     database, dotted, arguments = sys.argv[1:]
     settings.DATABASES["default"]["NAME"] = database
-    # A pool's threads would outlive the call.
-    settings.DATABASES["default"].get("OPTIONS", {}).pop("pool", None)
+    options = settings.DATABASES["default"].get("OPTIONS", {})
+    if size := os.environ.get(POOL_VARIABLE):
+        options["pool"] = {"min_size": 1, "max_size": int(size), "timeout": POOL_SECONDS}
+    else:
+        # A pool's threads would outlive the call.
+        options.pop("pool", None)
     django.setup()
     module, _, name = dotted.rpartition(".")
     call = getattr(import_module(module), name)
     print("ready", flush=True)
     sys.stdin.readline()
     print(json.dumps(call(*json.loads(arguments))), flush=True)
+    if size:
+        from django.db import connection
+
+        connection.close_pool()
 
 
 if __name__ == "__main__":

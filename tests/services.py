@@ -70,6 +70,12 @@ def _missing_redis() -> str | None:
     return "redis-server is not installed (apt-get install redis-server)"
 
 
+def _missing_postgres() -> str | None:
+    if os.environ.get("TEST_DATABASE_URL", "").startswith("postgres"):
+        return None
+    return "TEST_DATABASE_URL names no PostgreSQL database (.ci/with-postgres)"
+
+
 def _missing_sdk() -> str | None:
     if importlib.util.find_spec("agentscope_runtime"):
         return None
@@ -94,6 +100,7 @@ CHECKS = {
     "base_image": _missing_base_image,
     "bubblewrap": _missing_bubblewrap,
     "redis": _missing_redis,
+    "postgres": _missing_postgres,
     "sdk": _missing_sdk,
     "chaos": _missing_chaos,
 }

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployers.errors import DeployerError
-from sandboxes import binding, deployment, ending, timeline, wakeup, workers
+from sandboxes import binding, connections, deployment, ending, timeline, wakeup, workers
 from sandboxes.actions.inserting import end_of_life, touch_session
 from sandboxes.actions.together import together
 from sandboxes.actions.wishes import Wish
@@ -80,6 +80,7 @@ def claim_next(caller: Caller, kind: SandboxType, wish: Wish, *, deadline: float
                 return lent[0]
             if begun <= place():
                 return None
+            connections.let_go()
             time.sleep(LOOK_EVERY)
     return None
 
@@ -158,6 +159,7 @@ def _make_own(
     watch = Stopwatch(sandbox.timeline)
     patience = min(binding.SECONDS, max(0.0, deadline - time.monotonic()))
     try:
+        connections.let_go()
         if was_frozen:
             deployment.of(sandbox).unpause(sandbox.name)
             watch.note("resumed")

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 
 from deployers.errors import DeployerError
-from sandboxes import deployment, log_context, losing
+from sandboxes import connections, deployment, log_context, losing
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.models.sandbox import full_name
 from sandboxes.refusals import Ended, NotReachable, NotRunning, Refusal, Refused, Unknown
@@ -131,7 +131,9 @@ def explain_silence(name: str, *, actor: str) -> Refusal:
     if sandbox.state != State.RUNNING:
         return NotRunning(f"Sandbox {name} is {sandbox.state}.")
     try:
-        why = losing.why_lost(deployment.of(sandbox).inspect(name))
+        deployer = deployment.of(sandbox)
+        connections.let_go()
+        why = losing.why_lost(deployer.inspect(name))
     except DeployerError as error:
         return NotReachable(f"Sandbox {name} cannot be reached: {error}")
     if why is None:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from sandboxes import behind, ending, lifecycle, steps, timeline, workers
+from sandboxes import behind, connections, ending, lifecycle, steps, timeline, workers
 from sandboxes.actions.finding import ending_of, explain_silence, find_live
 from sandboxes.actions.inserting import check_room, with_room
 from sandboxes.models import Event, Sandbox, Session
@@ -104,7 +104,12 @@ def restore(name: str, *, actor: str) -> Sandbox:
             return old
         if not old.can_be_restored:
             raise Ended(ending_of(old.name, old.stop_reason, old.detail))
-        if old.state == State.STOPPED and (heir := _reserve(old, actor=actor)):
+        if (
+            old.state == State.STOPPED
+            # Asked for before, because to reserve is to write.
+            and not old.restorations.exclude(state__in=ENDED).exists()
+            and (heir := _reserve(old, actor=actor))
+        ):
             _restore_the_others(old, actor=actor)
             try:
                 lifecycle.start(heir, actor=actor, deadline=deadline)
@@ -115,6 +120,7 @@ def restore(name: str, *, actor: str) -> Sandbox:
         # It is still being removed, or another call is restoring it.
         if time.monotonic() > deadline:
             raise NotRunning(f"Sandbox {name} is being restored; try again.")
+        connections.let_go()
         time.sleep(LOOK_EVERY)
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.db import close_old_connections
 
-from sandboxes import behind, ending
+from sandboxes import behind, connections, ending
 from sandboxes.actions.finding import find
 from sandboxes.models import Sandbox
 from sandboxes.refusals import Unknown
@@ -68,5 +68,6 @@ def stop_all(sandboxes: list[Sandbox], *, reason: StopReason, actor: str) -> int
 
     if not sandboxes:
         return 0
+    connections.let_go()
     with ThreadPoolExecutor(CLEANUP_THREADS) as pool:
         return sum(pool.map(stop, sandboxes))

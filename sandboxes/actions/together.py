@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from django.db import close_old_connections, connection
 
+from sandboxes import connections
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,6 +28,7 @@ def together(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Resu
         finally:
             connection.close()
 
+    connections.let_go()
     with ThreadPoolExecutor(min(len(items), PARALLEL)) as threads:
         return list(threads.map(in_thread, items))
 

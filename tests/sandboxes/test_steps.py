@@ -44,11 +44,8 @@ def test_a_removal_that_could_not_be_recorded_is_left_to_the_reaper(fake, error,
     assert Sandbox.objects.get().state == State.STOPPED
 
 
-def test_a_start_that_could_not_be_recorded_is_left_to_the_reaper(
-    fake, alice, without_database, monkeypatch
-):
+def test_a_start_that_could_not_be_recorded_is_left_to_the_reaper(fake, without_database):
     sandbox = make_sandbox(State.PENDING, owner=make_user("carol"), worker=workers.current())
-    monkeypatch.setattr(lifecycle, "_let_go_of_the_database", lambda: None)
     with without_database(OperationalError), pytest.raises(OperationalError):
         lifecycle.start(sandbox, actor="test", deadline=float("inf"))
     wait_until_given_up(sandbox)
