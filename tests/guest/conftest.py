@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+
 import pytest
 
+from tests.guest.mcp_calls import TOOLS
 from tests.guest.running import RunningGuest
 from tests.guest.workspace_calls import Workspace
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +49,30 @@ def workspace(guest):
 def fs(guest, workspace):
     """The endpoints of that workspace."""
     return Workspace(guest)
+
+
+@pytest.fixture
+def http_server():
+    """Start servers that speak HTTP; call with the transport, get its URL and its process."""
+    started = []
+
+    def start(transport):
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, TOOLS, transport, str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        started.append(process)
+
+        def answers():
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(answers, seconds=60)
+        return f"http://127.0.0.1:{port}", process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

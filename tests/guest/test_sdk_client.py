@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.guest.mcp_calls import STDIO
 from tests.guest.running import SANDBOXES, SECRET
-from tests.guest.test_mcp import STDIO
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.sdk, pytest.mark.filterwarnings("ignore")]
