@@ -42,8 +42,10 @@ class SandboxQuerySet(models.QuerySet):
 
     def owned_by(self, caller: Owner) -> SandboxQuerySet:
         """Narrow to what a caller may see and end: their own, or all for a superuser."""
-        if caller.is_superuser:
-            return self
+        return self if caller.is_superuser else self.lent_to(caller)
+
+    def lent_to(self, caller: Owner) -> SandboxQuerySet:
+        """Narrow to a caller's own, a superuser's too."""
         return self.filter(owner_id=caller.pk)
 
     def warm(self, kind: SandboxType) -> SandboxQuerySet:

@@ -48,8 +48,8 @@ def forget_files(sandbox: Sandbox, *, reason: StopReason) -> None:
 
 
 def cleanup(caller: Caller) -> int:
-    """Release every sandbox that the caller may end, recycled ones too; return how many."""
-    mine = Sandbox.objects.owned_by(caller)
+    """Release every sandbox that was lent to the caller, recycled ones too; return how many."""
+    mine = Sandbox.objects.lent_to(caller)
     for sandbox in mine.restorable():
         forget_files(sandbox, reason=StopReason.CLEANUP)
     left = mine.exclude(state=State.STOPPED)

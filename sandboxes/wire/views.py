@@ -139,7 +139,7 @@ class GetSessionMapping(RpcView):
     body = serializers.SessionKey
 
     def answer(self, request: Request, session_ctx_id: str) -> list[str]:
-        found = Sandbox.objects.owned_by(request.user).of_sessions()
+        found = Sandbox.objects.lent_to(request.user).of_sessions()
         found = found.filter(session__key=session_ctx_id)
         return list(found.order_by("pk").values_list("name", flat=True))
 
@@ -148,7 +148,7 @@ class ListSessionKeys(RpcView):
     """Keys of the caller's sessions that have sandboxes, recycled ones included."""
 
     def answer(self, request: Request) -> list[str]:
-        there = Sandbox.objects.owned_by(request.user).of_sessions()
+        there = Sandbox.objects.lent_to(request.user).of_sessions()
         keys = Session.objects.filter(sandboxes__in=there).distinct().order_by("key")
         return list(keys.values_list("key", flat=True))
 

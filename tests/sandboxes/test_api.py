@@ -180,3 +180,22 @@ def test_pools_are_shown_to_all_and_changed_by_those_who_may(api):
 def test_without_a_token_nothing_is_shown(client, fake):
     assert client.get("/api/v1/pools").status_code == 401
     assert client.get("/api/v1/sandboxes").status_code == 401
+
+
+def test_a_superuser_lists_all_sandboxes_but_only_sessions_of_its_own(api, client):
+    root = make_user("root", is_superuser=True)
+    _, secret = ApiToken.issue(root, "of root")
+    _, theirs = api()("POST", "sandboxes", {"session_ctx_id": "theirs"})
+    call = api("root")
+    _, own = call("POST", "sandboxes", {"session_ctx_id": "own"})
+    assert {one["owner"] for one in call("GET", "sandboxes")[1]["data"]} == {"alice", "root"}
+    assert call("GET", f"sandboxes/{theirs['data'][0]['session_id']}")[0] == 200
+
+    def rpc(name, **body):
+        header = {"Authorization": f"Bearer {secret}"}
+        answer = client.post(f"/{name}", body, content_type="application/json", headers=header)
+        return answer.json()["data"]
+
+    assert rpc("list_session_keys") == ["own"]
+    assert rpc("get_session_mapping", session_ctx_id="own") == [own["data"][0]["container_name"]]
+    assert rpc("get_session_mapping", session_ctx_id="theirs") == []

@@ -13,7 +13,7 @@ from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.refusals import CapReached, Ended, Unknown
 from sandboxes.states import State, StopReason
 from sandboxes.wire.records import record
-from tests.factories import let_work_behind_end, make_warm
+from tests.factories import let_work_behind_end, make_caller, make_warm
 from tests.sandboxes.sessions import let_time_pass, recycle_all, recycled, row_of, touch
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -251,6 +251,18 @@ def test_cleanup_ends_what_is_recycled_too(fake, alice, bob):
     assert not Path(mine.workspace).exists()
     assert Path(theirs.workspace).is_dir()
     assert running.state == State.STOPPED
+
+
+def test_a_superusers_cleanup_leaves_the_sandboxes_of_others_and_the_pools(fake, bob):
+    root = make_caller("root", is_superuser=True)
+    kept = [recycled(bob, "theirs"), actions.create(bob)]
+    own = actions.create(root)
+    kept += make_warm()
+    assert actions.cleanup(root) == 1
+    let_work_behind_end()
+    states = [Sandbox.objects.get(pk=one.pk).state for one in (own, *kept)]
+    assert states == [State.STOPPED, State.STOPPED, State.RUNNING, State.WARM]
+    assert Sandbox.objects.restorable().get() == kept[0]
 
 
 def test_the_session_keeps_its_key_and_its_events(fake, alice):
