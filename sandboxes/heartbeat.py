@@ -2,9 +2,9 @@
 When sandboxes were last called, noted without a query per call.
 
 A call marks its session (or its sandbox, where there is none) in this process; marks are
-written together, and of one session at most every few seconds, however many calls come. What
-is in the middle of a call is marked again and again until the call ends. The noted time may
-therefore lag by lag(), which the reaper allows for.
+written together, and of one session at most every few seconds, however many calls come and
+however many processes serve them. What is in the middle of a call is marked again and again
+until the call ends. The noted time may therefore lag by lag(), which the reaper allows for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error
+from django.db.models import Q
 from django.utils import timezone
 
 from sandboxes.directory import Place, forget_async
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 LONGEST_LAG = 5.0
 MARKS_KEPT = 10_000
+
+RETRY_SECONDS = 1.0
+"""Between two attempts to write marks to a database that is away."""
 
 Mark = tuple[type, int]
 
@@ -48,7 +52,10 @@ def lag() -> timedelta:
 
 
 _noted_at: dict[Mark, float] = {}
-"""When each mark was written last, by time.monotonic(); of the whole process."""
+"""
+When each mark was written last, by this process or another, by time.monotonic(); of the whole
+process. One that is on its way counts as written.
+"""
 
 
 class Heartbeat:
@@ -85,13 +92,22 @@ class Heartbeat:
 
     async def _write(self) -> None:
         """Write what is pending; stay while calls are going on, and mark them again."""
+        failed = False
         while True:
             marks, self._pending = self._pending, set()
             if marks:
                 try:
-                    await in_thread(_note, marks)
+                    ages = await in_thread(_note, marks)
                 except Error as error:
-                    logger.warning("Heartbeats could not be written: %s", error)
+                    if not failed:
+                        logger.warning("Heartbeats cannot be written, and wait: %s", error)
+                    failed = True
+                    self._pending |= marks
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                failed = False
+                now = time.monotonic()
+                _noted_at.update({mark: now - age for mark, age in ages.items()})
             if self._pending:
                 continue
             if not self._busy:
@@ -105,14 +121,25 @@ class Heartbeat:
                     self._pending.add(mark)
 
 
-def _note(marks: set[Mark]) -> None:
-    now = timezone.now()
-    sessions = [pk for model, pk in marks if model is Session]
-    if sessions:
-        Session.objects.filter(pk__in=sessions).update(last_active_at=now)
-    alone = [pk for model, pk in marks if model is Sandbox]
-    if alone:
-        Sandbox.objects.filter(pk__in=alone).update(last_used_at=now)
+def _note(marks: set[Mark]) -> dict[Mark, float]:
+    """
+    Write down these marks, but for those that another process has written within the interval.
+
+    Return how many seconds ago each was written, which is 0 for what this call wrote.
+    """
+    ages: dict[Mark, float] = {}
+    for model, field in ((Session, "last_active_at"), (Sandbox, "last_used_at")):
+        keys = [pk for kind, pk in marks if kind is model]
+        if not keys:
+            continue
+        now = timezone.now()
+        rows = model.objects.filter(pk__in=keys)
+        due = Q(**{field: None}) | Q(**{f"{field}__lte": now - lag()})
+        ages |= {(model, pk): 0.0 for pk in keys}
+        if rows.filter(due).update(**{field: now}) < len(keys):
+            others = rows.exclude(**{field: now}).values_list("pk", field)
+            ages |= {(model, pk): max(0.0, (now - at).total_seconds()) for pk, at in others if at}
+    return ages
 
 
 _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Heartbeat] = (

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from sandboxes import actions, directory, heartbeat, reaper
 from sandboxes.models import Sandbox, Session
+from tests.processes import OtherProcess, at_once
 from tests.sandboxes.sessions import let_time_pass
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,7 +24,7 @@ def noted(monkeypatch):
 
     def note_and_tell(marks):
         written.append(set(marks))
-        note(marks)
+        return note(marks)
 
     monkeypatch.setattr(heartbeat, "_note", note_and_tell)
     return written
@@ -64,6 +65,7 @@ def test_many_calls_are_one_note_of_their_session(fake, alice, noted):
 def test_marks_that_come_together_are_written_together(fake, alice, django_assert_num_queries):
     marks = {(Session, session.pk) for session in sessions(alice, 3)}
     marks |= {(Sandbox, actions.create(alice).pk) for _ in range(2)}
+    let_time_pass()
     with django_assert_num_queries(2):
         heartbeat._note(marks)
 
@@ -125,20 +127,66 @@ def test_the_notes_of_a_call_end_with_it(fake, alice, platform):
     assert reaper.reap().idle == [sandbox.name]
 
 
-def test_a_database_that_is_away_does_not_break_a_call(fake, alice, monkeypatch):
-    sandbox = actions.create(alice, session_key="s")
+def note_session(pk):
+    """Note a call to a session; return when it was noted last."""
+    heartbeat._note({(Session, pk)})
+    return active_at().isoformat()
 
-    def away(marks):
-        raise DatabaseError("it is away")
+
+def test_of_several_processes_one_writes_in_an_interval(fake, alice):
+    session = sessions(alice, 1)[0]
+    let_time_pass()
+    noted = at_once(*(OtherProcess(note_session, session.pk) for _ in range(3)))
+    assert set(noted) == {active_at().isoformat()}
+    assert active_at() > timezone.now() - timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("in_session", [True, False])
+def test_what_another_process_has_noted_counts_from_there(fake, alice, in_session):
+    sandbox = actions.create(alice, **({"session_key": "s"} if in_session else {}))
+    mark = (Session, sandbox.session_id) if in_session else (Sandbox, sandbox.pk)
+    let_time_pass(heartbeat.lag() / 2)
+    before = seen_at(mark)
 
     async def run():
-        place = await directory.find(alice, sandbox.name)
-        monkeypatch.setattr(heartbeat, "_note", away)
-        await call(place)
+        await call(await directory.find(alice, sandbox.name))
         await written_out()
-        assert heartbeat._heartbeat()._writer.exception() is None
 
     async_to_sync(run)()
+    assert seen_at(mark) == before
+    # Else a call that comes soon might be noted an interval later than it may be.
+    assert time.monotonic() - heartbeat._noted_at[mark] >= heartbeat.interval() / 2
+
+
+def seen_at(mark):
+    model, pk = mark
+    return model.objects.values_list(
+        "last_active_at" if model is Session else "last_used_at", flat=True
+    ).get(pk=pk)
+
+
+def test_calls_are_noted_when_a_database_that_was_away_is_back(fake, alice, monkeypatch, caplog):
+    monkeypatch.setattr(heartbeat, "RETRY_SECONDS", 0.01)
+    sandbox = actions.create(alice, session_key="s")
+    let_time_pass()
+    note, attempts = heartbeat._note, []
+
+    def away_at_first(marks):
+        attempts.append(marks)
+        if len(attempts) < 4:
+            raise DatabaseError("it is away")
+        return note(marks)
+
+    monkeypatch.setattr(heartbeat, "_note", away_at_first)
+
+    async def run():
+        await call(await directory.find(alice, sandbox.name))
+        await written_out()
+
+    async_to_sync(run)()
+    assert len(attempts) == 4
+    assert active_at() > timezone.now() - timedelta(minutes=5)
+    assert sum("it is away" in each.getMessage() for each in caplog.records) == 1
 
 
 @pytest.mark.parametrize(
