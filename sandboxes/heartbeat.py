@@ -15,7 +15,7 @@ import logging
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -175,22 +175,30 @@ _used: set[str] = set()
 
 
 @asynccontextmanager
-async def using(place: Place) -> AsyncIterator[None]:
-    """Count everything inside as one call that uses the sandbox, also where it breaks off."""
+async def using(place: Place) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """
+    Count everything inside as one call that uses the sandbox, also where it breaks off.
+
+    Yield what notes the use at once: a stream is a use from its first moment, and may take hours.
+    """
     begun = time.monotonic()
+
+    async def note() -> None:
+        await note_use(place, time.monotonic() - begun)
+
     try:
         async with during(place):
-            yield
+            yield note
     except (asyncio.CancelledError, ConnectionError, TooSlow):
         # The caller left, the guest broke off, or it is still at it: it had the call.
-        await note_use(place, time.monotonic() - begun)
+        await note()
         raise
-    await note_use(place, time.monotonic() - begun)
+    await note()
 
 
 async def note_use(place: Place, seconds: float) -> None:
     """
-    Write down that a sandbox was used, on its first call only, and how long that took.
+    Write down that a sandbox was used, on its first call only, and how long its answer took.
 
     Before the caller has its answer: one that dies unused is replaced without a word, and one
     that was used must not be.

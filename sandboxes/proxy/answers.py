@@ -12,6 +12,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+Note = Callable[[], Awaitable[None]]
+"""Called when the guest has answered, however long the exchange goes on after that."""
+
 
 class Answer(Exception):
     """End the request with this status and sentence."""

@@ -44,8 +44,8 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
         place = await directory.find(caller, identity)
         if not place.used:
             place = await guests.first_used(place)
-        async with heartbeat.using(place):
-            await serve(place, path, scope, receive, send)
+        async with heartbeat.using(place) as note_use:
+            await serve(place, path, scope, receive, send, note_use)
     except Answer as answer:
         await refuse(scope, receive, send, answer.status, str(answer))
     except KNOWN as error:

@@ -10,7 +10,7 @@ import aiohttp
 
 from sandboxes import guests
 from sandboxes.directory import Place
-from sandboxes.proxy.answers import Receive, Scope, Send
+from sandboxes.proxy.answers import Note, Receive, Scope, Send
 from sandboxes.proxy.headers import forwarded, header, returned
 
 logger = logging.getLogger(__name__)
@@ -53,9 +53,11 @@ def _has_body(scope: Scope) -> bool:
     return bool(header(scope, b"transfer-encoding")) or length not in ("", "0")
 
 
-async def serve_http(place: Place, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def serve_http(
+    place: Place, path: str, scope: Scope, receive: Receive, send: Send, note_use: Note
+) -> None:
     upload = _Upload(receive, empty=not _has_body(scope))
-    exchange = asyncio.ensure_future(_exchange(place, path, scope, upload, send))
+    exchange = asyncio.ensure_future(_exchange(place, path, scope, upload, send, note_use))
     watch = asyncio.ensure_future(upload.client_left())
     try:
         await asyncio.wait((exchange, watch), return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +71,9 @@ async def serve_http(place: Place, path: str, scope: Scope, receive: Receive, se
         await asyncio.gather(exchange, watch, return_exceptions=True)
 
 
-async def _exchange(place: Place, path: str, scope: Scope, upload: _Upload, send: Send) -> None:
+async def _exchange(
+    place: Place, path: str, scope: Scope, upload: _Upload, send: Send, note_use: Note
+) -> None:
     headers, data = forwarded(scope), None
     if _has_body(scope):
         data = aiter(upload)
@@ -80,6 +84,7 @@ async def _exchange(place: Place, path: str, scope: Scope, upload: _Upload, send
         async with guests.request(
             place, scope["method"], path, headers=headers, data=data
         ) as response:
+            await note_use()
             begun = True
             await send(
                 {

@@ -9,7 +9,7 @@ from yarl import URL
 
 from sandboxes import guests
 from sandboxes.directory import Place
-from sandboxes.proxy.answers import Answer, Receive, Scope, Send
+from sandboxes.proxy.answers import Answer, Note, Receive, Scope, Send
 from sandboxes.proxy.headers import forwarded
 from sandboxes.refusals import TooSlow
 
@@ -19,7 +19,7 @@ LARGEST_MESSAGE = 64 * 1024 * 1024
 
 
 async def serve_websocket(
-    place: Place, path: str, scope: Scope, receive: Receive, send: Send
+    place: Place, path: str, scope: Scope, receive: Receive, send: Send, note_use: Note
 ) -> None:
     async with guests.connections().session(place.url) as (session, base):
         try:
@@ -41,6 +41,7 @@ async def serve_websocket(
         async with upstream:
             await receive()
             await send({"type": "websocket.accept", "subprotocol": upstream.protocol})
+            await note_use()
             await _relay(upstream, receive, send)
 
 

@@ -224,3 +224,27 @@ async def test_a_websocket_needs_a_token(base_url):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await session.ws_connect(f"{base_url}/socket")
     assert caught.value.status == 401
+
+
+async def first_use():
+    """Return the sandbox's row when its first use is written down."""
+    async with asyncio.timeout(30):
+        while (row := await Sandbox.objects.aget()).first_used_at is None:
+            await asyncio.sleep(0.01)
+    return row
+
+
+async def test_a_websocket_is_a_use_from_its_first_moment(base_url, client):
+    async with client.ws_connect(f"{base_url}/socket") as ws:
+        row = await first_use()
+        assert 0 < row.first_call_seconds < 30
+        await ws.send_str("still open")
+        assert (await ws.receive()).data == "STILL OPEN"
+
+
+async def test_a_streamed_answer_is_a_use_from_its_first_moment(guest, base_url, client):
+    async with client.get(f"{base_url}/drip") as answer:
+        assert await answer.content.readuntil(b",") == b"first,"
+        await first_use()
+        guest[0][GO_ON].set()
+        assert await answer.content.read() == b"second"
