@@ -61,25 +61,39 @@ class Ready(_Open):
     @extend_schema(responses={200: _Readiness, 503: _Readiness}, operation_id="readyz")
     def get(self, request: Request) -> Response:
         failed = _look()
+        if failed is None:
+            return _unavailable("Database and deployer are still being looked at; ask again.")
         if failed:
-            detail = f"Not available: {', '.join(failed)}; the server's log says why."
-            return Response({"status": "unavailable", "detail": detail}, status=503)
+            return _unavailable(f"Not available: {', '.join(failed)}; the server's log says why.")
         return Response({"status": "ready"})
 
 
-_looked_at, _failed = 0.0, ()
+def _unavailable(detail: str) -> Response:
+    return Response({"status": "unavailable", "detail": detail}, status=503)
+
+
+_looked_at = 0.0
+_failed: tuple[str, ...] | None = None
 _one_at_a_time = threading.Lock()
 
 
-def _look() -> tuple[str, ...]:
-    """Return what does not answer; a look stands for FRESH_SECONDS, whoever asks how often."""
+def _look() -> tuple[str, ...] | None:
+    """
+    Return what does not answer; a look stands for FRESH_SECONDS, whoever asks how often.
+
+    Only one caller waits for a look. The others have the last one's result meanwhile, or None
+    before there is any: an engine that hangs must not take the threads of other requests.
+    """
     global _looked_at, _failed
-    with _one_at_a_time:
-        if time.monotonic() - _looked_at > FRESH_SECONDS:
-            checks = {"database": _ask_database, "deployer": _ask_deployer}
-            _failed = tuple(name for name, ask in checks.items() if not _answers(name, ask))
-            _looked_at = time.monotonic()
-        return _failed
+    if _one_at_a_time.acquire(blocking=False):
+        try:
+            if _failed is None or time.monotonic() - _looked_at > FRESH_SECONDS:
+                checks = {"database": _ask_database, "deployer": _ask_deployer}
+                _failed = tuple(name for name, ask in checks.items() if not _answers(name, ask))
+                _looked_at = time.monotonic()
+        finally:
+            _one_at_a_time.release()
+    return _failed
 
 
 def _answers(name: str, ask: Callable[[], object]) -> bool:
