@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Min
 from django.utils import timezone
 
 from sandboxes import behind, connections, ending, lifecycle, steps, timeline, workers
@@ -28,24 +29,37 @@ def keep_alive(caller: Caller, identity: str, *, lifetime: timedelta | None = No
     """
     Count as a call to the sandbox now; with lifetime, let it end that long from now instead.
 
-    Raise Unknown, Ended, or Refused for a lifetime that is longer than the type allows.
+    A type's own lifetime is counted from when it was lent, and is not put off. Raise Unknown,
+    Ended, or Refused for a lifetime that is longer than that, or where that is over.
     """
     sandbox = find_live(caller, identity)
     now = timezone.now()
     changed: dict[str, object] = {"last_used_at": now}
     if lifetime is not None:
-        longest = sandbox.sandbox_type.lifetime_seconds
-        if longest and lifetime > timedelta(seconds=longest):
-            raise Refused(
-                f"Sandboxes of the type {sandbox.sandbox_type} live at most {longest} s.",
-                field="lifetime_seconds",
-            )
-        changed["expires_at"] = now + lifetime
+        changed["expires_at"] = _extended(sandbox, lifetime, now)
     Sandbox.objects.filter(pk=sandbox.pk).update(**changed)
     if sandbox.session_id:
         Session.objects.filter(pk=sandbox.session_id).update(last_active_at=now)
     sandbox.refresh_from_db()
     return sandbox
+
+
+def _extended(sandbox: Sandbox, lifetime: timedelta, now: datetime) -> datetime:
+    """Return when a sandbox ends that is to live so long from now, if its type lets it."""
+    longest = sandbox.sandbox_type.lifetime_seconds
+    if not longest:
+        return now + lifetime
+    limit = timedelta(seconds=longest)
+    # Those whose callers it serves were lent before it was.
+    first = sandbox.replaces.aggregate(at=Min("claimed_at"))["at"]
+    end = min(filter(None, (first, sandbox.claimed_at)), default=now) + limit
+    if lifetime > limit or end <= now:
+        over = ", and this one's time is over" if end <= now else ""
+        raise Refused(
+            f"Sandboxes of the type {sandbox.sandbox_type} live at most {longest} s{over}.",
+            field="lifetime_seconds",
+        )
+    return min(now + lifetime, end)
 
 
 @steps.step

@@ -137,6 +137,32 @@ def test_keep_alive_goes_no_further_than_the_type_allows(fake, alice):
     assert Sandbox.objects.get().expires_at == sandbox.expires_at
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_keep_alive_does_not_put_off_the_end_of_the_types_lifetime(fake, alice, restored):
+    SandboxType.objects.update(lifetime_seconds=600)
+    sandbox = actions.create(alice, session_key="s")
+    lent_at = timezone.now() - 8 * MINUTE
+    Sandbox.objects.update(claimed_at=lent_at, expires_at=lent_at + 10 * MINUTE)
+    if restored:
+        Session.objects.update(last_active_at=lent_at)
+        assert reap().idle == [sandbox.name]
+        touch(alice, sandbox.name)
+    kept = actions.keep_alive(alice, sandbox.name, lifetime=9 * MINUTE)
+    assert kept.expires_at == lent_at + 10 * MINUTE
+    sooner = actions.keep_alive(alice, sandbox.name, lifetime=MINUTE)
+    assert sooner.expires_at < lent_at + 10 * MINUTE
+
+
+def test_keep_alive_is_refused_where_the_types_lifetime_is_over(fake, alice):
+    SandboxType.objects.update(lifetime_seconds=60)
+    sandbox = actions.create(alice)
+    Sandbox.objects.update(claimed_at=timezone.now() - 2 * MINUTE)
+    with pytest.raises(Refused, match="live at most 60 s, and this one's time is over") as caught:
+        actions.keep_alive(alice, sandbox.name, lifetime=MINUTE / 2)
+    assert caught.value.field == "lifetime_seconds"
+    assert Sandbox.objects.get().expires_at == sandbox.expires_at
+
+
 def test_one_that_was_called_meanwhile_is_not_recycled_twice(fake, alice, monkeypatch):
     sandbox = actions.create(alice, session_key="s")
     let_time_pass()
