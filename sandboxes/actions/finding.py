@@ -92,6 +92,17 @@ def find_live(caller: Caller, identity: str) -> Sandbox:
     return sandbox
 
 
+def find_serving(caller: Caller, identity: str) -> Sandbox:
+    """
+    Return the one that serves the caller; it has not ended, or its next touch restores it.
+
+    Raise Unknown or Ended.
+    """
+    sandbox = find(caller, identity)
+    sandbox = sandbox.replaced_by or sandbox
+    return sandbox if sandbox.can_be_restored else find_live(caller, identity)
+
+
 def ending_of(name: str, reason: str, detail: str) -> str:
     """Say that a sandbox has ended, and why."""
     because = f": {detail}" if detail else ""

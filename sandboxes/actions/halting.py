@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from django.conf import settings
 
 from sandboxes import deployment, ending, lifecycle
-from sandboxes.actions.finding import find, find_live
+from sandboxes.actions.finding import find_serving
 from sandboxes.actions.keeping import restore
 from sandboxes.models import Sandbox
 from sandboxes.refusals import NotRunning, Refused
@@ -19,7 +19,7 @@ from sandboxes.tokens import Caller
 
 def halt(caller: Caller, identity: str) -> None:
     """End its processes and keep its files; one that is halted or recycled is a success."""
-    sandbox = _find(caller, identity)
+    sandbox = find_serving(caller, identity)
     if sandbox.state == State.HALTED or sandbox.can_be_restored:
         return
     if not deployment.of(sandbox).supports_stop:
@@ -39,7 +39,7 @@ def resume(caller: Caller, identity: str) -> None:
 
     Raise Unknown, Ended, NotRunning, or lifecycle.StartFailed.
     """
-    sandbox = _find(caller, identity)
+    sandbox = find_serving(caller, identity)
     if sandbox.can_be_restored:
         restore(sandbox.name, actor=caller.actor)
         return
@@ -52,13 +52,6 @@ def resume(caller: Caller, identity: str) -> None:
     deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
     with _refusing_conflicts(sandbox):
         lifecycle.start(sandbox, actor=caller.actor, deadline=deadline)
-
-
-def _find(caller: Caller, identity: str) -> Sandbox:
-    """Return the one that serves the caller; it has not ended, or its next touch restores it."""
-    sandbox = find(caller, identity)
-    sandbox = sandbox.replaced_by or sandbox
-    return sandbox if sandbox.can_be_restored else find_live(caller, identity)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from django.db.models import Min
 from django.utils import timezone
 
 from sandboxes import behind, connections, ending, lifecycle, steps, timeline, workers
-from sandboxes.actions.finding import ending_of, explain_silence, find_live
+from sandboxes.actions.finding import ending_of, explain_silence, find_serving
 from sandboxes.actions.inserting import check_room, with_room
 from sandboxes.models import Event, Sandbox, Session
 from sandboxes.models.sandbox import new_name
@@ -29,10 +29,13 @@ def keep_alive(caller: Caller, identity: str, *, lifetime: timedelta | None = No
     """
     Count as a call to the sandbox now; with lifetime, let it end that long from now instead.
 
-    A type's own lifetime is counted from when it was lent, and is not put off. Raise Unknown,
-    Ended, or Refused for a lifetime that is longer than that, or where that is over.
+    As a call does, it restores a recycled one; return the one that serves now. A type's own
+    lifetime is counted from when it was lent, and is not put off. Raise Unknown, Ended, Refused
+    for a lifetime that is longer than that, or where that is over, and what restore() raises.
     """
-    sandbox = find_live(caller, identity)
+    sandbox = find_serving(caller, identity)
+    if sandbox.can_be_restored:
+        sandbox = restore(sandbox.name, actor=caller.actor)
     now = timezone.now()
     changed: dict[str, object] = {"last_used_at": now}
     if lifetime is not None:

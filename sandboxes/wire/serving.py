@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -54,7 +55,7 @@ RPC_PATHS, ASYNC_PATHS, SLOW_PATHS = _paths(object), _paths(GuestView), _paths(S
 API_PREFIX = "/api/v1/"
 """Our own API, served in the same way."""
 
-SLOW_API_PATHS = frozenset({"/api/v1/sandboxes"})
+SLOW_API_PATHS = re.compile(r"/api/v1/sandboxes(/[^/]+/keepalive)?")
 INLINE_PATHS = frozenset({"/health", "/healthz"})
 """Answered on the event loop: nothing in them waits."""
 
@@ -165,7 +166,9 @@ class WireApplication:
         if path in ASYNC_PATHS:
             return await self._answer_while_client_stays(request, receive)
         # Not cut off when its client leaves: what it began outside it must also record.
-        is_slow = path in SLOW_PATHS or (path in SLOW_API_PATHS and scope["method"] == "POST")
+        is_slow = path in SLOW_PATHS or (
+            SLOW_API_PATHS.fullmatch(path) and scope["method"] == "POST"
+        )
         threads = self._slow if is_slow else self._quick
         answer = sync_to_async(self._block, thread_sensitive=False, executor=threads)
         return await answer(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import aiohttp
 import pytest
@@ -231,6 +232,29 @@ async def test_a_proxied_request_that_meets_the_recycling_is_told_to_come_again(
 
 async def test_a_recycled_one_is_restored_by_a_proxied_request(fake, client):
     old = await sync_to_async(recycled)(client.caller, files=FILE)
+    assert await client.proxied("GET", old.name, PATH) == (200, b"precious")
+
+
+async def test_a_recycled_one_is_restored_by_a_keep_alive_which_answers_the_one_that_serves(
+    fake, client
+):
+    old = await sync_to_async(recycled)(client.caller, files=FILE)
+    start, threads = fake.start, []
+
+    def start_and_note(spec):
+        threads.append(threading.current_thread().name)
+        return start(spec)
+
+    fake.start = start_and_note
+    url = f"{client.url}/api/v1/sandboxes/{old.key}/keepalive"
+    async with client.session.post(url, json={"lifetime_seconds": 60}) as answer:
+        kept = (await answer.json())["data"]
+        assert answer.status == 200
+    new = await only_live()
+    assert (kept["container_name"], kept["state"]) == (new.name, "running")
+    assert kept["expires_at"] == new.expires_at.timestamp()
+    # It takes as long as a start, and is no query for one of the quick threads.
+    assert [name.startswith("slow") for name in threads] == [True]
     assert await client.proxied("GET", old.name, PATH) == (200, b"precious")
 
 
