@@ -11,15 +11,22 @@ from django.db import close_old_connections
 
 logger = logging.getLogger(__name__)
 
-THREADS = 8
+THREADS, STARTING_THREADS = 8, 2
 LATER_SECONDS = 0.25
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="behind")
+_starting = ThreadPoolExecutor(STARTING_THREADS, thread_name_prefix="starting")
+"""Apart, because a start takes long, and what makes room must not wait for it."""
 
 
 def submit(work: Callable[..., object], *args: object, **kwargs: object) -> None:
     """Call work soon. What this process does not finish, the reaper does: work says so by rows."""
     _threads.submit(run, work, *args, **kwargs)
+
+
+def submit_start(work: Callable[..., object], *args: object) -> None:
+    """Call work that brings a sandbox up soon, after what was submitted so before."""
+    _starting.submit(run, work, *args)
 
 
 def submit_later(work: Callable[..., object], *args: object) -> None:

@@ -22,10 +22,12 @@ def let_work_behind_end():
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.join()
-    # As many as there are threads, so that each has done what it was given before.
-    waiters = threading.Barrier(behind.THREADS)
-    for task in [behind._threads.submit(waiters.wait, 30) for _ in range(behind.THREADS)]:
-        task.result(30)
+    # What starts may have something to remove.
+    for executor in (behind._starting, behind._threads):
+        # As many as there are threads, so that each has done what it was given before.
+        waiters = threading.Barrier(executor._max_workers)
+        for task in [executor.submit(waiters.wait, 30) for _ in range(executor._max_workers)]:
+            task.result(30)
 
 
 def make_user(name="alice", **fields):

@@ -121,24 +121,37 @@ def restore(name: str, *, actor: str) -> Sandbox:
             return old
         if not old.can_be_restored:
             raise Ended(ending_of(old.name, old.stop_reason, old.detail))
-        if (
-            old.state == State.STOPPED
-            # Asked for before, because to reserve is to write.
-            and not old.restorations.exclude(state__in=ENDED).exists()
-            and (heir := _reserve(old, actor=actor))
-        ):
+        if heir := _continue(old, actor=actor, deadline=deadline):
             _restore_the_others(old, actor=actor)
-            try:
-                lifecycle.start(heir, actor=actor, deadline=deadline)
-            except StateConflict:
-                continue  # it was ended meanwhile, with the old one or without
-            logger.info("Restored %s as %s", old.name, heir.name)
             return heir
         # It is still being removed, or another call is restoring it.
         if time.monotonic() > deadline:
             raise NotRunning(f"Sandbox {name} is being restored; try again.")
         connections.let_go()
         time.sleep(LOOK_EVERY)
+
+
+def _continue(old: Sandbox, *, actor: str, deadline: float) -> Sandbox | None:
+    """
+    Bring up the one that is to continue an ended one, and return it.
+
+    None where the old one is still being removed, where another call does it, and where what was
+    begun was ended meanwhile. Raise lifecycle.StartFailed or CapReached.
+    """
+    if old.state != State.STOPPED or not old.can_be_restored:
+        return None
+    # Asked for before, because to reserve is to write.
+    if old.restorations.exclude(state__in=ENDED).exists():
+        return None
+    heir = _reserve(old, actor=actor)
+    if heir is None:
+        return None
+    try:
+        lifecycle.start(heir, actor=actor, deadline=deadline)
+    except StateConflict:
+        return None
+    logger.info("Restored %s as %s", old.name, heir.name)
+    return heir
 
 
 def _reserve(old: Sandbox, *, actor: str) -> Sandbox | None:
@@ -194,16 +207,15 @@ def _restore_the_others(old: Sandbox, *, actor: str) -> None:
         return
     others = Sandbox.objects.restorable().filter(session_id=old.session_id).exclude(pk=old.pk)
     for name in others.values_list("name", flat=True):
-        behind.submit(_restore_quietly, name, actor)
+        behind.submit_start(_restore_quietly, name, actor)
 
 
 def _restore_quietly(name: str, actor: str) -> None:
     old = Sandbox.objects.filter(name=name).first()
-    if old is None or old.state != State.STOPPED or not old.can_be_restored:
+    if old is None:
         return
     deadline = time.monotonic() + settings.PLATFORM.CREATE_TIMEOUT
     try:
-        if heir := _reserve(old, actor=actor):
-            lifecycle.start(heir, actor=actor, deadline=deadline)
-    except (lifecycle.StartFailed, Refusal, StateConflict) as failed:
+        _continue(old, actor=actor, deadline=deadline)
+    except (lifecycle.StartFailed, Refusal) as failed:
         logger.warning("%s was not restored yet: %s", name, failed)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from deployers.errors import Unavailable
-from sandboxes import actions, heartbeat, lifecycle, reaper
+from sandboxes import actions, behind, heartbeat, lifecycle, reaper
 from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.refusals import CapReached, Ended, Unknown
 from sandboxes.states import State, StopReason
 from sandboxes.wire.records import record
 from tests.factories import let_work_behind_end, make_caller, make_warm
 from tests.sandboxes.sessions import let_time_pass, recycle_all, recycled, row_of, touch
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -137,6 +139,40 @@ def test_a_touch_brings_the_whole_session_back(fake, alice):
         assert rows[name].replaced_by.state == State.RUNNING
     assert rows[other.name].replaced_by is None
     assert live().count() == 2
+
+
+def test_the_rest_of_a_session_waits_for_the_one_that_was_touched(fake, alice):
+    first, _ = (actions.create(alice, session_key="s") for _ in range(2))
+    recycle_all()
+    fake.fail_start = Unavailable("the engine is away")
+    with pytest.raises(lifecycle.StartFailed):
+        touch(alice, first.name)
+    let_work_behind_end()
+    assert fake.calls["start"] == 3
+
+
+def test_the_rest_of_a_session_keeps_no_removal_waiting(fake, alice):
+    names = [actions.create(alice, session_key="s").name for _ in range(behind.THREADS + 1)]
+    recycle_all()
+    other = actions.create(alice)
+    start, starting, go_on = fake.start, [], threading.Event()
+
+    def start_and_wait(spec):
+        starting.append(spec.name)
+        # The first is the one that was touched.
+        assert len(starting) == 1 or go_on.wait(30)
+        return start(spec)
+
+    fake.start = start_and_wait
+    touch(alice, names[0])
+    try:
+        wait_until(lambda: len(starting) > 1)
+        actions.release(alice, other.name)
+        wait_until(lambda: Sandbox.objects.get(pk=other.pk).state == State.STOPPED, seconds=10)
+    finally:
+        go_on.set()
+    let_work_behind_end()
+    assert live().count() == len(names)
 
 
 def test_the_ids_of_two_recyclings_lead_to_the_newest_in_one_step(fake, alice):
