@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -76,3 +77,28 @@ def http_server():
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def unbound_guest(tmp_path_factory):
+    with RunningGuest(tmp_path_factory.mktemp("unbound")) as guest:
+        yield guest
+
+
+@pytest.fixture
+def unbound(unbound_guest):
+    """A guest with an empty workspace, for tests that bind nothing to it."""
+    unbound_guest.empty_workspace()
+    return unbound_guest
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """Write a file of configured MCP servers and return its path."""
+
+    def make(**servers):
+        path = tmp_path / "mcp_servers.json"
+        path.write_text(json.dumps({"mcpServers": servers}))
+        return str(path)
+
+    return make

@@ -170,3 +170,8 @@ def is_alive(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def names(directory: Path) -> list[str]:
+    """List all that is below a directory, by its path from there."""
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
@@ -137,10 +136,8 @@ def test_servers_and_what_they_started_go_with_the_guest(start_guest):
     wait_until(lambda: not is_alive(child))
 
 
-def test_servers_configured_in_the_image_are_there_from_the_start(start_guest, tmp_path):
-    file = tmp_path / "mcp_servers.json"
-    file.write_text(json.dumps({"mcpServers": {"built_in": STDIO}}))
-    guest = start_guest(GUEST_MCP_CONFIG=str(file))
+def test_servers_configured_in_the_image_are_there_from_the_start(start_guest, make_config):
+    guest = start_guest(GUEST_MCP_CONFIG=make_config(built_in=STDIO))
     assert list(tools(guest)) == ["built_in"]
 
 

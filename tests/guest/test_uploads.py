@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from tests.guest.running import names
 from tests.guest.workspace_calls import FILE
 from tests.waiting import wait_until
 
@@ -23,10 +24,6 @@ def multipart(*parts):
         "content": body + b"--edge--\r\n",
         "headers": {"Content-Type": "multipart/form-data; boundary=edge"},
     }
-
-
-def names(workspace):
-    return sorted(str(path.relative_to(workspace)) for path in workspace.rglob("*"))
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(guest, workspace):
