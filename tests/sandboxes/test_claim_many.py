@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,16 +16,10 @@ from sandboxes.binding import File
 from sandboxes.models import Event, Sandbox
 from sandboxes.refusals import CapReached, Refused
 from sandboxes.states import State, StopReason
+from tests.endings import nothing_is_left
 from tests.factories import let_work_behind_end, make_warm
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def nothing_is_left(fake):
-    let_work_behind_end()
-    live = Sandbox.objects.exclude(state=State.STOPPED)
-    folders = [row.workspace for row in Sandbox.objects.all() if Path(row.workspace).exists()]
-    return not live and not list(fake.inspect_all()) and not folders
 
 
 def test_warm_ones_are_lent_together_in_one_transaction(fake, alice):

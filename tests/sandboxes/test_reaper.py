@@ -13,8 +13,8 @@ from deployers.errors import Unavailable
 from sandboxes import actions, reaper, workers
 from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.states import State, StopReason
+from tests.endings import release
 from tests.factories import let_work_behind_end, make_sandbox, make_user, make_warm
-from tests.sandboxes.test_create import release
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
