@@ -79,28 +79,17 @@ def find(caller: Caller, identity: str) -> Sandbox:
     return found
 
 
-def find_live(caller: Caller, identity: str) -> Sandbox:
-    """
-    Return the caller's sandbox, or the one that has taken its place, if it has not ended.
-
-    Raise Unknown or Ended.
-    """
-    sandbox = find(caller, identity)
-    sandbox = sandbox.replaced_by or sandbox
-    if sandbox.state in ENDED:
-        raise Ended(ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail))
-    return sandbox
-
-
 def find_serving(caller: Caller, identity: str) -> Sandbox:
     """
-    Return the one that serves the caller; it has not ended, or its next touch restores it.
+    Return the caller's sandbox, or the one that has taken its place.
 
-    Raise Unknown or Ended.
+    It has not ended, or its next touch restores it. Raise Unknown or Ended.
     """
     sandbox = find(caller, identity)
     sandbox = sandbox.replaced_by or sandbox
-    return sandbox if sandbox.can_be_restored else find_live(caller, identity)
+    if sandbox.state in ENDED and not sandbox.can_be_restored:
+        raise Ended(ending_of(sandbox.name, sandbox.stop_reason, sandbox.detail))
+    return sandbox
 
 
 def ending_of(name: str, reason: str, detail: str) -> str:

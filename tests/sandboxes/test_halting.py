@@ -112,13 +112,13 @@ def test_a_call_that_breaks_while_its_sandbox_is_halted_costs_no_files(fake, ali
 
 def test_two_requests_on_one_sandbox_are_told_from_each_other(fake, alice, monkeypatch):
     sandbox = actions.create(alice)
-    find_live = actions.find_live
+    find_serving = actions.find_serving
 
     def moved_meanwhile(caller, identity):
-        found = find_live(caller, identity)
+        found = find_serving(caller, identity)
         Sandbox.objects.get().move_to(State.HALTING, actor="another", url="")
         return found
 
-    monkeypatch.setattr(halting, "find_live", moved_meanwhile)
+    monkeypatch.setattr(halting, "find_serving", moved_meanwhile)
     with pytest.raises(NotRunning, match="Another request"):
         actions.halt(alice, sandbox.name)
