@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from rest_framework import serializers
 
 from sandboxes.binding import File
 from sandboxes.states import State
-from sandboxes.wire.serializers import Body, StrictCharField, environment_field
+from sandboxes.wire.serializers import Body, StrictCharField, environment_field, is_storable
 
 MOST_AT_ONCE = 200
 LONGEST_SECONDS = 365 * 24 * 3600
@@ -25,11 +24,21 @@ class _FileContent(Body):
     def validate_content(self, value: str) -> bytes:
         try:
             return base64.b64decode(value, validate=True)
-        except binascii.Error:
+        except ValueError:  # of binascii, or of a character that is not ASCII
             raise serializers.ValidationError("It is not base64.") from None
 
     def validate(self, attrs: dict[str, object]) -> File:
         return File(attrs["path"], attrs["content"], attrs.get("mode"))
+
+
+class _Labels(serializers.DictField):
+    child = StrictCharField(allow_blank=True, max_length=255)
+
+    def to_internal_value(self, data: object) -> dict[str, str]:
+        labels = super().to_internal_value(data)
+        if not all(map(is_storable, labels)):
+            raise serializers.ValidationError("A name holds characters that are no text.")
+        return labels
 
 
 def _seconds(**options: object) -> serializers.IntegerField:
@@ -45,9 +54,7 @@ class CreateSandboxes(Body):
     count = serializers.IntegerField(required=False, min_value=1, max_value=MOST_AT_ONCE)
     session_ctx_id = StrictCharField(required=False, allow_null=True, max_length=255)
     environment = environment_field()
-    labels = serializers.DictField(
-        child=StrictCharField(allow_blank=True, max_length=255), required=False, allow_null=True
-    )
+    labels = _Labels(required=False, allow_null=True)
     files = _FileContent(many=True, required=False, allow_null=True)
     mount_dir = StrictCharField(required=False, allow_null=True, max_length=1024)
     lifetime_seconds = _seconds(help_text="It ends so long after it was lent.")

@@ -31,8 +31,11 @@ def _target(scope: Scope) -> tuple[str, str]:
     # Decoded as a whole: a web server inside may take %2f for a slash.
     if {"..", "."} & set(unquote(rest).split("/")):
         raise Answer(400, "The path must not contain . or .. segments.")
+    identity = unquote(identity)
+    if "\0" in identity:
+        raise Answer(400, "The path must not contain NUL, which no name has.")
     query = scope.get("query_string", b"").decode("latin-1")
-    return unquote(identity), GUEST_PREFIX + rest + (f"?{query}" if query else "")
+    return identity, GUEST_PREFIX + rest + (f"?{query}" if query else "")
 
 
 async def proxy(scope: Scope, receive: Receive, send: Send) -> None:

@@ -75,7 +75,11 @@ class SessionKey(Body):
 class _Meta(serializers.DictField):
     def to_internal_value(self, data: object) -> dict[str, object]:
         value = super().to_internal_value(data)
-        if not is_storable(json.dumps(value, ensure_ascii=False)) or "\\u0000" in json.dumps(value):
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except ValueError:  # such as 1e999, which is read as an infinity
+            raise serializers.ValidationError("It holds a number that is too large.") from None
+        if not is_storable(text) or "\\u0000" in text:
             raise serializers.ValidationError("It holds characters that are no text.")
         key = value.get("session_ctx_id")
         if key is not None and not isinstance(key, str):

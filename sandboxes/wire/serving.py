@@ -143,6 +143,8 @@ class WireApplication:
 
     async def _respond(self, scope: Message, receive: Receive) -> HttpResponse:
         path, caller, limit = scope["path"], None, SMALL_BODY
+        if "\0" in path:
+            return _plain(told_as(400, "The path must not contain NUL, which no name has."))
         is_rpc = path in RPC_PATHS
         if is_rpc and scope["method"] != "POST":
             # Whoever asks: an async view may not look the caller up.

@@ -79,8 +79,11 @@ def test_a_batch_is_lent_with_all_it_asks_for(api):
         ({"environment": {"SECRET_TOKEN": "x"}}, "SECRET_TOKEN"),
         ({"files": [{"path": "../x", "content": ""}]}, "files"),
         ({"files": [{"path": "x", "content": "?"}]}, "base64"),
+        ({"files": [{"path": "x", "content": "ä"}]}, "base64"),
         ({"lifetime_seconds": 0}, "lifetime_seconds"),
         ({"labels": {"a": 1}}, "labels"),
+        ({"labels": {"a\0b": "c"}}, "labels"),
+        ({"labels": {"\ud800": "c"}}, "labels"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_refused_by_its_field(api, body, named):
