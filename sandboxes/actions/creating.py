@@ -21,7 +21,7 @@ from sandboxes import (
 )
 from sandboxes.actions.claiming import claim, claim_next
 from sandboxes.actions.finding import find_type
-from sandboxes.actions.inserting import end_of_life, insert, touch_session
+from sandboxes.actions.inserting import check_batch, end_of_life, insert, touch_session
 from sandboxes.actions.together import together
 from sandboxes.actions.wishes import Wish
 from sandboxes.models import Sandbox, SandboxType
@@ -54,6 +54,8 @@ def create_many(
     kind = find_type(type_name)
     wanted.check(kind)
     because = wanted.why_not_warm()
+    if count > 1:
+        check_batch(kind, count, may_be_warm=not because)
     lent = [] if because else claim(caller, kind, wanted, count, deadline=deadline)
     try:
         missing = count - len(lent)

@@ -56,6 +56,30 @@ def check_room(kind: SandboxType, *, wanted: int = 1) -> None:
         )
 
 
+def check_batch(kind: SandboxType, count: int, *, may_be_warm: bool) -> None:
+    """
+    Raise CapReached where so many cannot be lent at once, even if all that is warm made room.
+
+    What is being removed makes room too, and what its pool is making may be lent. Nothing is
+    ended or made for a batch that does not fit.
+    """
+    cap, ceiling = settings.PLATFORM.MAX_SANDBOX_INSTANCES, kind.ceiling
+    limits = [(cap, {}, "MAX_SANDBOX_INSTANCES")] if cap else []
+    if ceiling is not None:
+        limits.append((ceiling, {"sandbox_type": kind}, f"the ceiling of the pool of {kind}"))
+    for limit, narrowed, name in limits:
+        passing = (State.STOPPED, State.STOPPING, State.WARM)
+        taken = Sandbox.objects.exclude(state__in=passing).filter(**narrowed)
+        if may_be_warm:
+            taken = taken.exclude(pk__in=Sandbox.objects.coming(kind).values("pk"))
+        room = max(0, limit - taken.count())
+        if count > room:
+            raise CapReached(
+                f"There is room for {room} sandboxes and not for {count}: ask for fewer, release "
+                f"some, or raise {name}, which is {limit}."
+            )
+
+
 def room_left(kind: SandboxType) -> float:
     """Return how many more sandboxes of a type may be made; math.inf without a cap."""
     cap, ceiling = settings.PLATFORM.MAX_SANDBOX_INSTANCES, kind.ceiling

@@ -12,7 +12,7 @@ from sandboxes.actions import inserting
 from sandboxes.models import Sandbox
 from sandboxes.refusals import CapReached
 from sandboxes.states import State, StopReason
-from tests.factories import let_work_behind_end, make_caller, make_type, make_warm
+from tests.factories import let_work_behind_end, make_caller, make_sandbox, make_type, make_warm
 from tests.processes import OtherProcess, at_once
 from tests.sandboxes.sessions import recycle_all, touch
 
@@ -71,6 +71,39 @@ def test_a_warm_one_of_another_type_makes_no_room_under_a_pools_ceiling(fake, al
         actions.create(alice)
     other.refresh_from_db()
     assert other.state == State.WARM
+
+
+def test_a_batch_that_cannot_fit_ends_and_starts_nothing(fake, alice, platform):
+    lent = actions.create(alice)
+    make_warm()
+    make_warm(sandbox_type=make_type("other"))
+    platform.MAX_SANDBOX_INSTANCES = 3
+    begun = fake.calls["start"]
+    with pytest.raises(CapReached, match="room for 2 sandboxes and not for 3"):
+        actions.create_many(alice, 3, type_name="base")
+    states = list(Sandbox.objects.order_by("state").values_list("state", flat=True))
+    assert states == [State.RUNNING, State.WARM, State.WARM]
+    assert fake.calls["start"] == begun
+    assert Sandbox.objects.filter(claimed_at__isnull=False).get().pk == lent.pk
+    assert len(actions.create_many(alice, 2, type_name="base")) == 2
+
+
+def test_a_batch_above_a_ceiling_ends_and_starts_nothing(fake, alice):
+    Pool.objects.create(sandbox_type=make_type(), target=0, ceiling=2)
+    make_warm(2)
+    with pytest.raises(CapReached, match="the ceiling of the pool of base, which is 2"):
+        actions.create_many(alice, 3)
+    assert set(Sandbox.objects.values_list("state", flat=True)) == {State.WARM}
+
+
+def test_what_its_pool_is_making_and_what_is_removed_is_room_for_a_batch(fake, alice, platform):
+    kind = make_type()
+    platform.MAX_SANDBOX_INSTANCES = 2
+    make_sandbox(State.STARTING, sandbox_type=kind, owner=None)
+    make_sandbox(State.STOPPING, sandbox_type=kind)
+    inserting.check_batch(kind, 2, may_be_warm=True)
+    with pytest.raises(CapReached, match="room for 1 sandboxes"):
+        inserting.check_batch(kind, 2, may_be_warm=False)
 
 
 def test_a_warm_one_that_is_lent_meanwhile_makes_no_room(fake, alice, bob, platform, monkeypatch):
