@@ -132,7 +132,8 @@ class SandboxQuerySet(models.QuerySet):
         """Ended ones that the next touch continues: Sandbox.can_be_restored as a question."""
         return self.filter(
             Q(stop_reason=StopReason.IDLE, session__isnull=False)
-            | Q(stop_reason=StopReason.LOST, claimed_at__isnull=False, first_used_at__isnull=True),
+            | Q(stop_reason=StopReason.LOST, claimed_at__isnull=False, first_used_at__isnull=True)
+            & ~Q(was_given_files=True, workspace=""),
             state__in=ENDED,
             replaced_by=None,
             owner__isnull=False,

@@ -105,6 +105,7 @@ def _choose(
                 owner_id=caller.user_id,
                 session_id=session.pk if session else None,
                 environment=dict(wish.environment),
+                was_given_files=bool(wish.files),
                 labels=dict(wish.labels),
                 meta=dict(wish.meta),
                 claimed_at=now,

@@ -108,6 +108,7 @@ def _make_one(
     sandbox = draft(kind)
     sandbox.owner_id = caller.user_id
     sandbox.environment = dict(wish.environment)
+    sandbox.was_given_files = bool(wish.files)
     sandbox.labels, sandbox.meta = dict(wish.labels), dict(wish.meta)
     sandbox.expires_at = end_of_life(kind, wish.lifetime)
     sandbox.idle_limit = wish.idle_limit_for(kind)

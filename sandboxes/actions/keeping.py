@@ -166,6 +166,7 @@ def _reserve(old: Sandbox, *, actor: str) -> Sandbox | None:
         workspace=old.workspace,
         # Until it runs, its end must not take the files along.
         owns_workspace=False,
+        was_given_files=old.was_given_files,
         environment=old.environment,
         labels=old.labels,
         meta=old.meta,

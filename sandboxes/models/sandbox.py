@@ -87,6 +87,9 @@ class Sandbox(models.Model):
     frozen = models.BooleanField(default=False)
     """Are its processes paused while it is warm?"""
 
+    was_given_files = models.BooleanField(default=False)
+    """Did its caller send files with the create? They are kept in its workspace and nowhere else."""
+
     environment = models.JSONField(default=dict, blank=True)
     labels = models.JSONField(default=dict, blank=True)
     meta = models.JSONField(default=dict, blank=True)
@@ -229,12 +232,15 @@ class Sandbox(models.Model):
         Has it ended in a way that its caller need not notice: the next touch continues it.
 
         It was recycled because its session was idle; or it died after it was lent and before
-        it was used. Its workspace and environment are kept until then.
+        it was used. Its workspace and environment are kept until then; files that it was given
+        are gone with it where this host has no workspace of it.
         """
         if self.state not in ENDED or self.replaced_by_id or self.owner_id is None:
             return False
         if self.stop_reason == StopReason.IDLE:
             return self.session_id is not None
+        if self.was_given_files and not self.workspace:
+            return False
         return (
             self.stop_reason == StopReason.LOST and bool(self.claimed_at) and not self.first_used_at
         )

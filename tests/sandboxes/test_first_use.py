@@ -131,6 +131,27 @@ async def test_one_that_was_used_is_told_lost(fake, client, lend):
     assert (await row(sandbox)).replaced_by is None
 
 
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize("files", [FILE, ()], ids=["files", "no files"])
+@pytest.mark.parametrize("seen_by", ["call", "reaper"])
+async def test_files_that_are_nowhere_else_are_not_silently_missing(
+    fake, client, lend, warm, files, seen_by
+):
+    fake.supports_mounts = False
+    sandbox = await lend(warm=warm, files=files)
+    fake.kill(sandbox.name)
+    if seen_by == "reaper":
+        await sync_to_async(reaper.reap)()
+    status, answer = await client.shell(sandbox.name, "echo fig")
+    if not files:
+        assert (status, answer) == (200, "fig\n")
+        return
+    assert (status, "has ended (lost)" in answer) == (410, True)
+    row_now = await row(sandbox)
+    assert (row_now.replaced_by, row_now.can_be_restored) == (None, False)
+    assert not await Sandbox.objects.restorable().aexists()
+
+
 async def test_one_that_was_used_through_the_proxy_is_told_lost(fake, client, lend):
     sandbox = await lend()
     assert (await client.proxied("PUT", sandbox.name, PATH, data=b"x"))[0] == 200
