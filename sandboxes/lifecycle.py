@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
-from deployers.errors import DeployerError, PortTaken, Rejected
+from deployers.errors import DeployerError, PortTaken, Rejected, UnsupportedSpec
 from sandboxes import (
     binding,
     connections,
@@ -96,7 +96,12 @@ def spec_of(sandbox: Sandbox, *, host_port: int | None = None) -> SandboxSpec:
 
 def validate(sandbox: Sandbox) -> None:
     """Raise UnsupportedSpec before any row is written if the deployer cannot make this one."""
-    deployer = deployment.of(sandbox)
+    deployer, kind = deployment.of(sandbox), sandbox.sandbox_type
+    if not deployer.supports_images and not kind.runs_without_image:
+        raise UnsupportedSpec(
+            f"The type {kind.name!r} needs an image, and the {sandbox.deployer} deployer has none: "
+            f"set CONTAINER_DEPLOYMENT=docker."
+        )
     port = settings.PLATFORM.PORT_RANGE[0] if deployer.needs_host_port else None
     deployer.validate(spec_of(sandbox, host_port=port))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import PurePosixPath
 
-from sandboxes import deployment
 from sandboxes.binding import File
 from sandboxes.environment import check_environment
 from sandboxes.models import SandboxType
@@ -42,12 +41,6 @@ class Wish:
             raise Refused(
                 f"Sandboxes of the type {kind} live at most {longest} s.",
                 field="lifetime_seconds",
-            )
-        if not deployment.current().supports_images and not kind.runs_without_image:
-            raise Refused(
-                f"The type {kind.name!r} needs an image, and the {deployment.current_name()} "
-                f"deployer has none: set CONTAINER_DEPLOYMENT=docker.",
-                field="sandbox_type",
             )
 
     def why_not_warm(self) -> str:

@@ -13,6 +13,7 @@ from pools.keeper import MOST_COMING, Keeper
 from pools.models import Pool
 from sandboxes import actions, ending
 from sandboxes.models import Event, Sandbox, SandboxType
+from sandboxes.refusals import Refused
 from sandboxes.states import State, StopReason
 from tests.factories import let_work_behind_end, make_sandbox, make_type, make_warm
 
@@ -50,6 +51,19 @@ def test_a_warm_one_is_of_its_type_and_nobodys(fake, keep):
         ("starting", "keeper"),
         ("warm", "keeper"),
     ]
+
+
+def test_a_pool_of_a_type_that_cannot_be_made_here_says_so_and_rests(fake, alice, keep):
+    pool = make_pool("gui", target=2)
+    SandboxType.objects.update(runs_without_image=False)
+    assert keep().errors
+    pool.refresh_from_db()
+    assert "The type 'gui' needs an image" in pool.last_error
+    assert (pool.failures, pool.retry_at > timezone.now()) == (1, True)
+    assert not Sandbox.objects.exists()
+    with pytest.raises(Refused, match="needs an image") as caught:
+        actions.create(alice, type_name="gui")
+    assert (caught.value.status, caught.value.field) == (422, "sandbox_type")
 
 
 def test_what_was_lent_is_made_up_for(fake, alice, keep):
