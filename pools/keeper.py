@@ -97,7 +97,12 @@ class Keeper:
         self._threads.shutdown(cancel_futures=True)
 
     def _plan(self, seen: Pool) -> Plan:
-        image_id = self._image_id(seen.sandbox_type)
+        sample = draft(seen.sandbox_type)
+        image_id = self._image_id(sample)
+        may_start = seen.target > 0 and _may_start(seen)
+        if may_start:
+            # Before the transaction: a deployer may ask its engine what it can do.
+            lifecycle.validate(sample)
         begun: list[Sandbox] = []
         with steps.at(begun), transaction.atomic():
             pool = (
@@ -108,15 +113,15 @@ class Keeper:
             )
             if pool is None:
                 return Plan([], [])  # another keeper is at it, or somebody deleted it
-            return _plan(pool, image_id, begun)
+            return _plan(pool, image_id, begun, may_start=may_start)
 
     @staticmethod
-    def _image_id(kind: SandboxType) -> str:
-        """Ask the engine where the type's image points now; "" where there are no images."""
+    def _image_id(sample: Sandbox) -> str:
+        """Ask the engine where an image points now; "" where there are no images."""
         deployer = deployment.current()
         if not deployer.supports_images:
             return ""
-        return deployer.find_image(draft(kind).image) or ""
+        return deployer.find_image(sample.image) or ""
 
     def _carry_out(self, pool: Pool, plan: Plan, report: Report) -> None:
         for sandbox, reason in plan.end:
@@ -134,11 +139,15 @@ class Keeper:
         future.add_done_callback(self._futures.discard)
 
 
-def _plan(pool: Pool, image_id: str, begun: list[Sandbox]) -> Plan:
+def _may_start(pool: Pool) -> bool:
+    return not pool.paused and (pool.retry_at is None or pool.retry_at <= timezone.now())
+
+
+def _plan(pool: Pool, image_id: str, begun: list[Sandbox], *, may_start: bool) -> Plan:
     """
     Count and decide; inside of the transaction that holds the pool's row.
 
-    begun takes what is written, while it is.
+    begun takes what is written, while it is. may_start says that a sandbox of it was validated.
     """
     kind = pool.sandbox_type
     recipe = recipe_of(kind, deployer=deployment.current_name())
@@ -146,7 +155,7 @@ def _plan(pool: Pool, image_id: str, begun: list[Sandbox]) -> Plan:
     current = [one for one in warm if one.recipe == recipe and image_id in ("", one.image_id)]
     outdated = [one for one in warm if one not in current]
     coming = Sandbox.objects.coming(kind).count()
-    may_start = not pool.paused and (pool.retry_at is None or pool.retry_at <= timezone.now())
+    may_start = may_start and _may_start(pool)
     missing = max(0, pool.target - len(current) - coming) if may_start else 0
     # Rows of a large pool must not wait for an engine longer than their leases are long.
     missing = min(missing, max(0, MOST_COMING - coming))
@@ -168,7 +177,6 @@ def _plan(pool: Pool, image_id: str, begun: list[Sandbox]) -> Plan:
 def _insert(kind: SandboxType, image_id: str) -> Sandbox:
     sandbox = draft(kind)
     sandbox.image_id = image_id
-    lifecycle.validate(sandbox)
     sandbox.save(force_insert=True)
     Event.objects.create(sandbox=sandbox, new_state=State.PENDING, actor=ACTOR)
     return sandbox

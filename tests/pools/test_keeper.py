@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import chain
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from deployers.errors import Rejected, Unavailable
@@ -64,6 +65,20 @@ def test_a_pool_of_a_type_that_cannot_be_made_here_says_so_and_rests(fake, alice
     with pytest.raises(Refused, match="needs an image") as caught:
         actions.create(alice, type_name="gui")
     assert (caught.value.status, caught.value.field) == (422, "sandbox_type")
+
+
+def test_no_engine_is_asked_while_a_pool_is_locked(fake, keep, monkeypatch):
+    asked = []
+
+    def ask_the_engine(_):
+        asked.append(connection.in_atomic_block)
+        return False
+
+    # Docker's networks are looked at, or made, by the first question.
+    monkeypatch.setattr(type(fake), "needs_host_port", property(ask_the_engine), raising=False)
+    make_pool(target=2)
+    assert len(keep().started) == 2
+    assert set(asked) == {False}
 
 
 def test_what_was_lent_is_made_up_for(fake, alice, keep):
