@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 from tests.guest.mcp_calls import TOOLS
 from tests.guest.running import RunningGuest
 from tests.guest.workspace_calls import Workspace
-from tests.ports import free_port
+from tests.ports import free_port, is_served
 from tests.waiting import wait_until
 
 
@@ -65,12 +64,7 @@ def http_server():
             stderr=subprocess.DEVNULL,
         )
         started.append(process)
-
-        def answers():
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_until(answers, seconds=60)
+        wait_until(lambda: is_served(port), seconds=60)
         return f"http://127.0.0.1:{port}", process
 
     yield start
