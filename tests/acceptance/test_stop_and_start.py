@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 
 def test_stop_then_start_keeps_the_workspace(server, sandbox):
     server.shell(sandbox, "echo kept > /workspace/file")
@@ -38,3 +42,40 @@ def test_a_stopped_sandbox_can_be_released(server):
     server.rpc("stop", identity=name)
     assert server.rpc("release", identity=name) == (200, {"data": True})
     assert server.rpc("start", identity=name)[0] == 410
+
+
+def test_starts_and_stops_at_once_never_fail_with_a_500(server, sandbox):
+    with ThreadPoolExecutor(8) as pool:
+        verbs = ["stop", "start"] * 8
+        statuses = set(pool.map(lambda verb: server.rpc(verb, identity=sandbox)[0], verbs))
+    assert statuses <= {200, 409}
+    for _ in range(100):
+        if server.rpc("start", identity=sandbox)[0] == 200:
+            break
+        time.sleep(0.05)
+    assert server.shell(sandbox, "echo alive") == "alive\n"
+
+
+def test_a_stop_in_the_middle_of_calls_keeps_the_files(server, sandbox):
+    server.shell(sandbox, "echo precious > file")
+    stopping = threading.Event()
+
+    def call_on():
+        while not stopping.is_set():
+            server.rpc(
+                "call_tool",
+                identity=sandbox,
+                tool_name="run_shell_command",
+                arguments={"command": "sleep 0.05"},
+            )
+
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(call_on) for _ in range(4)]
+        for _ in range(3):
+            time.sleep(0.2)
+            assert server.rpc("stop", identity=sandbox) == (200, {"data": True})
+            assert server.rpc("start", identity=sandbox) == (200, {"data": True})
+        stopping.set()
+        for each in calls:
+            each.result()
+    assert server.shell(sandbox, "cat file") == "precious\n"
