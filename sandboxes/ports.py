@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from sandboxes.models import PortLease, Sandbox
 from sandboxes.room import when_there_is_room
-from sandboxes.states import State
+from sandboxes.states import State, StateConflict
 
 ATTEMPTS = 20
 
@@ -26,7 +26,8 @@ def lease(sandbox: Sandbox) -> int:
     """
     Give the sandbox a port, as _lease_now() does.
 
-    Where all are leased, wait a little for those of sandboxes that are being removed.
+    Where all are leased, wait a little for those of sandboxes that are being removed. Raise
+    NoPortLeft, or StateConflict where the sandbox was ended meanwhile.
     """
     return when_there_is_room(
         lambda: _lease_now(sandbox),
@@ -53,6 +54,7 @@ def _lease_now(sandbox: Sandbox) -> int:
             continue
         try:
             with transaction.atomic():
+                _check_is_starting(sandbox)
                 PortLease.objects.create(port=port, sandbox=sandbox)
         except IntegrityError:
             continue
@@ -61,6 +63,13 @@ def _lease_now(sandbox: Sandbox) -> int:
         f"All {high - low} ports of PORT_RANGE [{low},{high}] are leased or held by other programs: "
         f"widen PORT_RANGE or release sandboxes."
     )
+
+
+def _check_is_starting(sandbox: Sandbox) -> None:
+    """Lock its row: one that has ended gave back what it had, and would keep this lease for ever."""
+    mine = Sandbox.objects.select_for_update().filter(pk=sandbox.pk)
+    if not mine.filter(state__in=(State.STARTING, State.RESUMING)).exists():
+        raise StateConflict(f"{sandbox.name} was ended before it had a port.")
 
 
 def give_to_stranger(sandbox: Sandbox, port: int) -> None:
@@ -72,6 +81,11 @@ def give_to_stranger(sandbox: Sandbox, port: int) -> None:
 def _notes() -> BaseCache:
     """Return where ports that strangers hold are noted, by number."""
     return caches["ports"]
+
+
+def give_back_left() -> int:
+    """End the leases of sandboxes that are gone, which should have none; return how many."""
+    return PortLease.objects.filter(sandbox__state=State.STOPPED).delete()[0]
 
 
 def give_back(sandbox: Sandbox) -> None:

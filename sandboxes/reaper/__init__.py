@@ -22,6 +22,7 @@ def reap(*, dry_run: bool = False) -> Report:
         leftovers.take_over,
         leftovers.end_unanswered,
         comparing.compare,
+        leftovers.give_back_ports,
         leftovers.close_builds,
         overdue.let_go_of_files,
         overdue.sweep_files,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.db import transaction
 
 from deployers.errors import DeployerError
-from sandboxes import build_check, ending, losing, steps, workers
+from sandboxes import build_check, ending, losing, ports, steps, workers
 from sandboxes.models import ImageBuild, Sandbox
 from sandboxes.models.sandbox import lease_end
 from sandboxes.reaper.report import ACTOR, Report
 from sandboxes.states import State, StateConflict, StopReason
+
+logger = logging.getLogger(__name__)
 
 ABANDONED = "its worker ended on the way"
 UNANSWERED = "the worker that lent it ended before its answer was out"
@@ -58,6 +62,12 @@ def end_unanswered(report: Report, *, dry_run: bool) -> None:
         report.unanswered.append(sandbox.name)
         if not dry_run:
             losing.give_up(sandbox, UNANSWERED, actor=ACTOR)
+
+
+def give_back_ports(report: Report, *, dry_run: bool) -> None:
+    """End port leases that outlived their sandboxes."""
+    if not dry_run and (count := ports.give_back_left()):
+        logger.warning("Gave back %d ports of sandboxes that are gone", count)
 
 
 def close_builds(report: Report, *, dry_run: bool) -> None:

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from deployers.errors import PortTaken
-from sandboxes import actions, lifecycle
+from sandboxes import actions, lifecycle, workspaces
 from sandboxes.models import PortLease
+from sandboxes.refusals import Ended
 from tests.endings import nothing_is_left, release
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,6 +43,21 @@ def test_a_port_that_a_stranger_holds_is_skipped(fake, alice):
     actions.create(alice)
     assert len(tried) == 2
     assert PortLease.objects.get().port == tried[1]
+
+
+def test_one_that_is_ended_before_it_has_a_port_gets_none(fake, alice, monkeypatch):
+    fake.needs_host_port = True
+    make = workspaces.make
+
+    def end_meanwhile(sandbox):
+        make(sandbox)
+        assert actions.cleanup(alice) == 1
+
+    monkeypatch.setattr(workspaces, "make", end_meanwhile)
+    with pytest.raises(Ended, match="ended by another request"):
+        actions.create(alice)
+    assert nothing_is_left(fake)
+    assert not fake.calls["start"]
 
 
 def test_a_full_port_range_is_named(fake, alice, platform):

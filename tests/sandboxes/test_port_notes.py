@@ -7,6 +7,7 @@ from django.core.cache import caches
 
 from sandboxes import ports
 from sandboxes.models import PortLease
+from sandboxes.states import State
 from tests.factories import make_sandbox
 from tests.real_redis import redis_cli
 
@@ -39,13 +40,13 @@ def notes(request, settings, platform):
 def test_a_port_that_a_stranger_holds_is_leased_to_nobody_for_a_while(platform, notes):
     notes, prefix = notes
     platform.PORT_RANGE = (50000, 50002)
-    first = make_sandbox()
+    first = make_sandbox(State.STARTING)
     held = ports.lease(first)
     ports.give_to_stranger(first, held)
     assert not PortLease.objects.exists()
     assert ports.lease(first) != held
     with pytest.raises(ports.NoPortLeft, match="widen PORT_RANGE"):
-        ports.lease(make_sandbox())
+        ports.lease(make_sandbox(State.STARTING))
     [note] = notes()
     assert note.endswith(f":{held}")
     assert note.startswith(prefix)

@@ -64,6 +64,16 @@ def test_what_a_dead_worker_left_unfinished_is_finished(fake, state):
     assert not list(fake.inspect_all())
 
 
+def test_a_port_of_one_that_is_gone_is_given_back(fake):
+    for number, state in enumerate((State.STOPPED, State.STOPPING, State.HALTED)):
+        PortLease.objects.create(sandbox=make_sandbox(state), port=50000 + number)
+    reaper.leftovers.give_back_ports(reaper.Report(), dry_run=True)
+    assert PortLease.objects.count() == 3
+    reaper.reap()
+    assert not PortLease.objects.filter(sandbox__state=State.STOPPED).exists()
+    assert PortLease.objects.filter(port=50001).exists()
+
+
 def test_a_removal_that_failed_is_tried_again(fake, alice):
     sandbox = actions.create(alice)
     fake.fail_remove = Unavailable("the engine is away")
