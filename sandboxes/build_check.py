@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterable
 
 from deployers import make_deployer
-from deployers.base import Deployer, Limits, SandboxSpec
+from deployers.base import Deployer
 from deployers.errors import DeployerError
+from deployers.specs import Limits, SandboxSpec
 from sandboxes.models import ImageBuild, Installation
 from sandboxes.readiness import wait_until_ready
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from django.db import transaction
 from django.utils import timezone
 
-from deployers.base import Phase
 from deployers.errors import DeployerError
+from deployers.observation import Phase
 from deployers.trees import delete_tree
 from sandboxes import behind, connections, deployment, ports, steps
 from sandboxes.models import Sandbox

@@ -18,8 +18,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.errors import DeployerError, PortTaken, Rejected, UnsupportedSpec
+from deployers.specs import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from sandboxes import (
     binding,
     connections,

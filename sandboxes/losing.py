@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from deployers.base import Observation, Phase
+from deployers.observation import Observation, Phase
 from sandboxes import ending
 from sandboxes.models import Sandbox
 from sandboxes.states import ENDED, StopReason

@@ -7,8 +7,9 @@ import socket
 import time
 from urllib.parse import unquote, urlsplit
 
-from deployers.base import Deployer, Phase
+from deployers.base import Deployer
 from deployers.errors import DeployerError
+from deployers.observation import Phase
 
 FIRST_PAUSE = 0.003
 LONGEST_PAUSE = 0.1

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deployers.base import WORKSPACE, Network, SandboxSpec
 from deployers.bubblewrap.plan import MIB, Plan
+from deployers.specs import WORKSPACE, Network, SandboxSpec
 
 USER = 1000
 GUEST = "/opt/guest"

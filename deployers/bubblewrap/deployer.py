@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployers.base import Deployer, Isolation, Network, Observation, Phase, SandboxSpec
+from deployers.base import Deployer, Isolation
 from deployers.bubblewrap import cgroups, host, network, processes
 from deployers.bubblewrap.command import Python
 from deployers.bubblewrap.observe import observe
@@ -27,6 +27,8 @@ from deployers.bubblewrap.startup import Startup
 from deployers.bubblewrap.state import Place, StateDirectory
 from deployers.bubblewrap.watching import Watch
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
+from deployers.observation import Observation, Phase
+from deployers.specs import Network, SandboxSpec
 
 KILL_SECONDS = 20
 

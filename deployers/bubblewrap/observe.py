@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from deployers.base import Observation, Phase
 from deployers.bubblewrap import cgroups, processes
 from deployers.bubblewrap.record import Record
 from deployers.bubblewrap.state import Place
+from deployers.observation import Observation, Phase
 
 KILLED = 128 + 9
 """How bwrap reports the end by SIGKILL."""

@@ -22,8 +22,8 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from deployers.base import WORKSPACE, Network, SandboxSpec, SecurityLevel
 from deployers.errors import UnsupportedSpec
+from deployers.specs import WORKSPACE, Network, SandboxSpec, SecurityLevel
 
 MIB = 1024 * 1024
 SETTINGS = ("mem_limit", "nano_cpus", "pids_limit", "private_networks", "shm_size", "tmp_mb")

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deployers.base import WORKSPACE, Network, SandboxSpec
 from deployers.bubblewrap import host, launch, network
 from deployers.bubblewrap.cgroups import BWRAP_PROCESSES, Cgroups
 from deployers.bubblewrap.command import (
@@ -32,6 +31,7 @@ from deployers.bubblewrap.processes import Process
 from deployers.bubblewrap.record import Record
 from deployers.bubblewrap.state import Place
 from deployers.errors import Rejected, Unavailable
+from deployers.specs import WORKSPACE, Network, SandboxSpec
 
 BACKLOG = 128
 OPEN_FILES = 65536

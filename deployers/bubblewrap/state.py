@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deployers.base import NAME
 from deployers.bubblewrap.processes import Process
 from deployers.bubblewrap.record import Record
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
+from deployers.specs import NAME
 from deployers.trees import delete_tree
 
 SOCKET_PATH_LIMIT = 107

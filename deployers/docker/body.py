@@ -17,9 +17,9 @@ On every level: Docker's seccomp profile, 1 GiB of memory and no swap, 2 CPUs, 5
 
 from __future__ import annotations
 
-from deployers.base import WORKSPACE, Limits, Network, SandboxSpec, SecurityLevel
 from deployers.docker.networks import GUEST_PORT_LABEL, INSTANCE_LABEL, NAME_LABEL
 from deployers.docker.runtime_config import HostConfig, cpu, memory, parse_runtime_config
+from deployers.specs import WORKSPACE, Limits, Network, SandboxSpec, SecurityLevel
 
 MEMORY_MB = 1024
 CPUS = 2.0

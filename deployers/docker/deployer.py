@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
-from deployers.base import Deployer, Isolation, Network, Observation, Phase, SandboxSpec
+from deployers.base import Deployer, Isolation
 from deployers.docker.body import network_of
 from deployers.docker.build import build
 from deployers.docker.containers import Containers
@@ -24,6 +24,8 @@ from deployers.docker.runtime_config import parse_runtime_config
 from deployers.docker.starting import Starter
 from deployers.docker.watching import Watch
 from deployers.errors import Rejected, UnsupportedSpec
+from deployers.observation import Observation, Phase
+from deployers.specs import Network, SandboxSpec
 
 
 class DockerDeployer(Deployer):

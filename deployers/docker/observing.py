@@ -6,8 +6,8 @@ import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from deployers.base import Observation, Phase
 from deployers.docker.networks import GUEST_PORT_LABEL, INSTANCE_LABEL, NAME_LABEL
+from deployers.observation import Observation, Phase
 
 STOPPED_ON_PURPOSE = "unless-stopped"
 """

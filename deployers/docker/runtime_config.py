@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from docker.errors import DockerException
 from docker.utils import parse_bytes, parse_devices
 
-from deployers.base import SecurityLevel
 from deployers.errors import UnsupportedSpec
+from deployers.specs import SecurityLevel
 
 CPU_PERIOD = 100_000
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping
 
-from deployers.base import Network, Observation, Phase, SandboxSpec, SecurityLevel
 from deployers.docker import owner
 from deployers.docker.body import container_body, network_of
 from deployers.docker.containers import START_SECONDS, Containers, Gone, NetworkLost
@@ -15,6 +14,8 @@ from deployers.docker.networks import Networks
 from deployers.docker.observing import is_marked_stopped, is_ours, observe
 from deployers.docker.reaching import Reach
 from deployers.errors import DeployerError, Rejected, Unavailable
+from deployers.observation import Observation, Phase
+from deployers.specs import Network, SandboxSpec, SecurityLevel
 
 logger = logging.getLogger("deployers.docker")
 

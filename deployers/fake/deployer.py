@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployers.base import Isolation, Observation, Phase, SandboxSpec
+from deployers.base import Isolation
 from deployers.errors import PortTaken, Rejected, UnsupportedSpec
 from deployers.fake.freezing import FreezableGuest
 from deployers.fake.images import FakeImages
 from deployers.fake.knobs import Failure
 from deployers.fake.sandbox import FakeSandbox
 from deployers.fake.watching import Watchers
+from deployers.observation import Observation, Phase
+from deployers.specs import SandboxSpec
 
 _lock = threading.RLock()
 _sandboxes: defaultdict[str, dict[str, FakeSandbox]] = defaultdict(dict)

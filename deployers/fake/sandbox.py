@@ -6,8 +6,9 @@ import hashlib
 import time
 from datetime import datetime
 
-from deployers.base import Observation, Phase, SandboxSpec
 from deployers.fake.freezing import FreezableGuest
+from deployers.observation import Observation, Phase
+from deployers.specs import SandboxSpec
 
 HAS_PROCESSES = (Phase.READY, Phase.PAUSED)
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from django.utils import timezone
 
-from deployers.base import Deployer, Observation, Phase
+from deployers.base import Deployer
 from deployers.errors import DeployerError
+from deployers.observation import Observation, Phase
 from sandboxes import binding, deployment, ending, losing
 from sandboxes.models import Sandbox
 from sandboxes.reaper.report import ACTOR, Report

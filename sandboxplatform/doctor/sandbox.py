@@ -13,8 +13,9 @@ from pathlib import Path
 
 import aiohttp
 
-from deployers.base import Isolation, Phase
+from deployers.base import Isolation
 from deployers.errors import DeployerError
+from deployers.observation import Phase
 from sandboxes import actions, deployment, directory, guests, lifecycle, registry, tokens
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.refusals import CapReached, Refusal

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deployers.base import Mount, Phase
 from deployers.errors import Rejected
+from deployers.observation import Phase
+from deployers.specs import Mount
 from tests.deployers.contract import DeployerContract
 from tests.deployers.contract.calls import TOKEN, fetch, guest_answers
 from tests.deployers.local_steps import (
@@ -91,7 +92,7 @@ class TestBubblewrap(SharedTests, LocalSteps, DeployerContract):
 import os, signal, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 from pathlib import Path
-from deployers.base import SandboxSpec
+from deployers.specs import SandboxSpec
 from deployers.bubblewrap import BubblewrapDeployer
 deployer = BubblewrapDeployer(
     instance={deployer.instance!r}, state_dir=Path({str(self.state_dir)!r}),
@@ -116,7 +117,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 import os, signal, sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 from pathlib import Path
-from deployers.base import SandboxSpec
+from deployers.specs import SandboxSpec
 from deployers.bubblewrap import BubblewrapDeployer
 from deployers.bubblewrap.startup import Startup
 Startup.{step} = lambda self, pid: os.kill(os.getpid(), signal.SIGKILL)

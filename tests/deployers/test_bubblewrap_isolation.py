@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from deployers.base import Limits, Phase, SecurityLevel
 from deployers.bubblewrap import cgroups
+from deployers.observation import Phase
+from deployers.specs import Limits, SecurityLevel
 from tests.deployers.contract import DeployerContract
 from tests.deployers.contract.calls import TOKEN, fetch, guest_answers
 from tests.deployers.local_steps import (

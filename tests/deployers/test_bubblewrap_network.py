@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deployers.base import Network
 from deployers.bubblewrap import network
 from deployers.errors import Unavailable
+from deployers.specs import Network
 from tests.deployers.local_steps import LocalSteps, processes_that_hold
 from tests.waiting import eventually
 

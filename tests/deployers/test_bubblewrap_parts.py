@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deployers.base import Limits, Mount, Network, SandboxSpec, SecurityLevel
 from deployers.bubblewrap import BubblewrapDeployer, cgroups, host, network
 from deployers.bubblewrap.plan import make_plan
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
+from deployers.specs import Limits, Mount, Network, SandboxSpec, SecurityLevel
 
 
 def make_spec(**fields):

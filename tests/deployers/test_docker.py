@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from deployers.base import Limits, Network, Phase
 from deployers.docker import DockerDeployer
+from deployers.observation import Phase
+from deployers.specs import Limits, Network
 from tests.deployers.contract import DeployerContract
 from tests.deployers.docker_steps import DockerSteps
 from tests.deployers.tiny_image import TINY, build_image

@@ -10,10 +10,10 @@ from threading import Event
 
 import pytest
 
-from deployers.base import SandboxSpec
 from deployers.docker import DockerDeployer
 from deployers.docker.engine import refusal
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
+from deployers.specs import SandboxSpec
 from tests.deployers.docker_steps import call_as, needs_root
 
 pytestmark = pytest.mark.docker

@@ -6,9 +6,10 @@ import socket
 
 import pytest
 
-from deployers.base import Network, Phase
 from deployers.docker import DockerDeployer
 from deployers.errors import PortTaken, Rejected, UnsupportedSpec
+from deployers.observation import Phase
+from deployers.specs import Network
 from tests.deployers.contract import DeployerContract
 from tests.deployers.docker_steps import DockerSteps
 

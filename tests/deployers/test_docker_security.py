@@ -7,10 +7,10 @@ import secrets
 
 import pytest
 
-from deployers.base import Limits, Network, SandboxSpec, SecurityLevel
 from deployers.docker import DockerDeployer
 from deployers.docker.body import container_body
 from deployers.errors import Rejected, Unavailable, UnsupportedSpec
+from deployers.specs import Limits, Network, SandboxSpec, SecurityLevel
 from tests.deployers.docker_steps import DockerSteps
 from tests.deployers.tiny_image import TINY, build_image
 

@@ -7,11 +7,11 @@ from threading import Event, Semaphore, Thread
 
 import pytest
 
-from deployers.base import Phase
 from deployers.docker import DockerDeployer
 from deployers.docker.engine import DEFAULT_ADDRESS
 from deployers.docker.watching import Events
 from deployers.errors import Unavailable
+from deployers.observation import Phase
 from tests.deployers.docker_steps import DockerSteps
 from tests.waiting import eventually
 

@@ -5,10 +5,10 @@ from threading import Event
 
 import pytest
 
-from deployers.base import Phase
 from deployers.errors import PortTaken, Rejected, Unavailable
 from deployers.fake import FakeDeployer
 from deployers.fake.images import IMAGE_BYTES
+from deployers.observation import Phase
 from tests.deployers.contract import DeployerContract
 from tests.deployers.contract.calls import fetch, guest_answers
 from tests.deployers.fake_steps import FakeSteps

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from django.db import connections
 
-from deployers.base import Phase
+from deployers.observation import Phase
 from sandboxes import deployment, directory, pulling, registry, tokens, wakeup
 from sandboxes.actions import finding
 from sandboxes.models import Installation

@@ -11,9 +11,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from deployers.base import SandboxSpec
 from deployers.errors import Unavailable
 from deployers.fake import FakeDeployer
+from deployers.specs import SandboxSpec
 from sandboxes import build_check, builder, reaper
 from sandboxes.models import ImageBuild
 from sandboxes.models.image_build import (

@@ -8,8 +8,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from deployers import make_deployer
-from deployers.base import Phase, SandboxSpec
 from deployers.errors import Unavailable
+from deployers.observation import Phase
+from deployers.specs import SandboxSpec
 from sandboxes import actions, reaper, workers
 from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.states import State, StopReason

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deployers.base import Mount, Phase
 from deployers.errors import Rejected
+from deployers.observation import Phase
+from deployers.specs import Mount
 from tests.deployers.contract.calls import TOKEN
 from tests.deployers.contract.steps import DeployerSteps
 

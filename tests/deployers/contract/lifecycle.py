@@ -9,8 +9,8 @@ from threading import Barrier
 
 import pytest
 
-from deployers.base import Observation, Phase
 from deployers.errors import DeployerError
+from deployers.observation import Observation, Phase
 from tests.deployers.contract.calls import TOKEN, guest_answers
 from tests.deployers.contract.steps import DeployerSteps
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployers.base import Limits, Network
+from deployers.specs import Limits, Network
 from tests.deployers.contract.calls import guest_answers
 from tests.deployers.contract.steps import DeployerSteps
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from deployers.base import Phase
 from deployers.errors import Rejected
+from deployers.observation import Phase
 from tests.deployers.contract.steps import DeployerSteps
 from tests.waiting import eventually
 

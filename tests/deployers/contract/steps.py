@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from deployers.base import Deployer, Observation, Phase, SandboxSpec
+from deployers.base import Deployer
+from deployers.observation import Observation, Phase
+from deployers.specs import SandboxSpec
 from tests.deployers.contract.calls import TOKEN, guest_answers
 from tests.ports import free_port
 from tests.waiting import eventually

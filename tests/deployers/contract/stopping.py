@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deployers.base import Phase
 from deployers.errors import Rejected
+from deployers.observation import Phase
 from tests.deployers.contract.calls import guest_answers
 from tests.deployers.contract.steps import DeployerSteps
 from tests.waiting import eventually

@@ -7,8 +7,9 @@ from threading import Event
 
 import pytest
 
-from deployers.base import Isolation, Mount, Network
+from deployers.base import Isolation
 from deployers.errors import UnsupportedSpec
+from deployers.specs import Mount, Network
 from tests.deployers.contract.calls import TOKEN
 from tests.deployers.contract.steps import DeployerSteps
 

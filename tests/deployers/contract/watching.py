@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from deployers.base import Phase
+from deployers.observation import Phase
 from tests.deployers.contract.steps import DeployerSteps
 from tests.waiting import eventually
 

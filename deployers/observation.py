@@ -1,0 +1,47 @@
+"""What a deployer sees of a sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What a deployer can see of a sandbox. The database holds what is meant."""
+
+    STARTING = "starting"
+    READY = "ready"
+    """Its process runs and its address is known; the guest may still be booting."""
+
+    PAUSED = "paused"
+    """Its processes are frozen by pause(); unpause() continues them."""
+
+    STOPPED = "stopped"
+    """Stopped by stop(); start() continues it with its files."""
+
+    BROKEN = "broken"
+    """It ended by itself, or only half of it is there; remove() clears it away, and start()
+    puts a new one in its place."""
+
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one look at the infrastructure showed."""
+
+    name: str
+    phase: Phase
+    url: str = ""
+    """Where the guest server answers, e.g. http://172.18.0.2:80 or
+    http+unix://%2Frun%2Fx.sock (path percent-encoded); empty unless the phase is READY or PAUSED."""
+
+    container_id: str = ""
+    """The infrastructure's own id, if it has one."""
+
+    exit_code: int | None = None
+    detail: str = ""
+    """Why it is BROKEN, in words, as far as the infrastructure tells."""
+
+    started_at: datetime | None = None
