@@ -6,7 +6,8 @@ import io
 import socket
 import threading
 
-from deployers.fake.guest import FakeGuest, Handler
+from deployers.fake.guest import FakeGuest
+from deployers.fake.protocol import Handler
 
 
 class FreezableGuest(FakeGuest):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from deployers.errors import Rejected
-from deployers.fake.guest import Handler
+from deployers.fake.protocol import Handler
 from sandboxes import actions, binding, lifecycle
 from sandboxes.actions import claiming
 from sandboxes.actions.wishes import Wish
@@ -76,7 +76,7 @@ def refuse_files_in(monkeypatch, sandbox):
     put = Handler.put_workspace_file
 
     def refuse(handler):
-        if str(handler.server.workspace) == sandbox.workspace:
+        if str(handler.server.files.workspace) == sandbox.workspace:
             b"".join(handler.body())
             return handler.reply(507, {"detail": "The disk is full."})
         return put(handler)
