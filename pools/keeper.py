@@ -157,8 +157,7 @@ def _plan(pool: Pool, image_id: str, begun: list[Sandbox], *, may_start: bool) -
     coming = Sandbox.objects.coming(kind).count()
     may_start = may_start and _may_start(pool)
     missing = max(0, pool.target - len(current) - coming) if may_start else 0
-    # Rows of a large pool must not wait for an engine longer than their leases are long.
-    missing = min(missing, max(0, MOST_COMING - coming))
+    missing = min(missing, max(0, _most_coming() - coming))
 
     spare = max(0, len(warm) - pool.target)
     # New ones are warm before old ones go, and old ones go before new ones that are too many.
@@ -172,6 +171,19 @@ def _plan(pool: Pool, image_id: str, begun: list[Sandbox], *, may_start: bool) -
     for _ in range(int(min(missing, room))):
         begun.append(_insert(kind, image_id))
     return Plan(begun, going)
+
+
+def _most_coming() -> int:
+    """
+    Return how many of a pool may be on their way.
+
+    Rows of a large pool must not wait for an engine longer than their leases are long; and those
+    that callers are waiting for come first, but for one, or a pool might never fill.
+    """
+    waited_for = Sandbox.objects.filter(
+        state__in=(State.PENDING, State.STARTING), owner__isnull=False
+    ).count()
+    return max(1, lifecycle.AT_ONCE - waited_for) if waited_for else MOST_COMING
 
 
 def _insert(kind: SandboxType, image_id: str) -> Sandbox:

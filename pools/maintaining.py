@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from pools.keeper import Keeper
 from sandboxes import loop, wakeup, watching
 
-GATHER_SECONDS = 0.05
-"""From a ring to the pass: a burst of claims is one, and a claim's first call comes before it."""
+QUIET_SECONDS, LONGEST_GATHER = 0.15, 1.0
+"""
+A pass waits until the bell was silent so long, or so long in all: a burst of claims is one, and its
+callers' first calls come before the starts that make up for it.
+"""
 
 
 def maintain(*, seconds: float) -> None:
@@ -21,8 +25,12 @@ def maintain(*, seconds: float) -> None:
     with wakeup.Listener() as listener:
 
         def wait(pause: float) -> None:
-            if listener.wait(pause):
-                stopping.wait(GATHER_SECONDS)
+            if not listener.wait(pause):
+                return
+            gathered = time.monotonic() + LONGEST_GATHER
+            while not stopping.is_set() and time.monotonic() < gathered:
+                if not listener.wait(QUIET_SECONDS):
+                    return
 
         loop.run_every(keeper.keep, seconds=seconds, wait=wait, stopping=stopping)
     keeper.close()

@@ -51,7 +51,8 @@ class StartFailed(Exception):
 
 
 # An engine collapses under a burst; about two starts per core keep it busy and no more.
-_slots = threading.BoundedSemaphore(max(1, 2 * (os.cpu_count() or 1)))
+AT_ONCE = max(1, 2 * (os.cpu_count() or 1))
+_slots = threading.BoundedSemaphore(AT_ONCE)
 
 
 @contextmanager

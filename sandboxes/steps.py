@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from django.db import Error, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from sandboxes import workers
@@ -26,6 +26,7 @@ from sandboxes.states import UNFINISHED
 
 logger = logging.getLogger(__name__)
 
+DATABASE_AWAY = (OperationalError, InterfaceError)
 RETRY_SECONDS = 0.5
 
 Rest = ParamSpec("Rest")
@@ -44,7 +45,7 @@ def at(sandboxes: Iterable[Sandbox]) -> Iterator[None]:
     """
     try:
         yield
-    except Error:
+    except DATABASE_AWAY:
         _give_up_soon({sandbox.name for sandbox in sandboxes})
         raise
 
@@ -74,7 +75,7 @@ def _give_up_until_done() -> None:
             names = set(_names)
         try:
             given_up = give_up(names)
-        except Error:
+        except DATABASE_AWAY:
             connection.close()
             time.sleep(RETRY_SECONDS)
             continue

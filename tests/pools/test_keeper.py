@@ -12,7 +12,7 @@ from django.utils import timezone
 from deployers.errors import Rejected, Unavailable
 from pools.keeper import MOST_COMING, Keeper
 from pools.models import Pool
-from sandboxes import actions, ending
+from sandboxes import actions, ending, lifecycle
 from sandboxes.models import Event, Sandbox, SandboxType
 from sandboxes.refusals import Refused
 from sandboxes.states import State, StopReason
@@ -276,4 +276,16 @@ def test_a_large_pool_is_filled_in_portions(fake, keep):
     make_pool(target=MOST_COMING + 3)
     assert len(keep().started) == MOST_COMING
     assert len(keep().started) == 3
+    assert not keep()
+
+
+def test_the_sandboxes_that_callers_wait_for_come_first(fake, alice, keep):
+    make_pool(target=3)
+    waited_for = [make_sandbox(State.STARTING) for _ in range(lifecycle.AT_ONCE + 1)]
+    assert len(keep().started) == 1
+    assert len(keep().started) == 1
+    Sandbox.objects.filter(pk__in=[one.pk for one in waited_for]).update(
+        state=State.RUNNING, worker_until=None, url="http://127.0.0.1:9"
+    )
+    assert len(keep().started) == 1
     assert not keep()

@@ -4,10 +4,10 @@ import pytest
 from django.db import connections
 
 from deployers.observation import Phase
-from sandboxes import deployment, directory, pulling, registry, tokens, wakeup
-from sandboxes.actions import finding
+from sandboxes import deployment, registry
 from sandboxes.models import Installation
 from tests.factories import let_work_behind_end, make_caller
+from tests.memory import forget_all
 
 
 @pytest.fixture
@@ -28,16 +28,7 @@ def fake(platform, tmp_path):
     platform.PORT_RANGE = (20000, 21000)
     registry.sync()
     Installation.current_id()
-    forgetting = (
-        deployment.forget,
-        tokens.forget,
-        directory.clear,
-        pulling.forget,
-        wakeup.forget,
-        finding.forget_types,
-    )
-    for forget in forgetting:
-        forget()
+    forget_all()
     deployer = deployment.current()
     yield deployer
     deployer.fail_inspect = None

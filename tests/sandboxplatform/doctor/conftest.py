@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxes import deployment, directory, pulling, tokens
+from sandboxes import deployment
 from sandboxes.models import Installation
 from sandboxplatform.doctor.subject import Subject
+from tests.memory import forget_all
 from tests.sandboxes.conftest import platform  # noqa: F401  a fixture that both packages share
 
 
@@ -21,8 +22,7 @@ def fake(platform, transactional_db):  # noqa: F811  the same
     """The deployer of this process, with its knobs."""
     platform.CONTAINER_DEPLOYMENT = "fake"
     Installation.current_id()
-    for forget in (deployment.forget, tokens.forget, directory.clear, pulling.forget):
-        forget()
+    forget_all()
     deployer = deployment.current()
     yield deployer
     deployer.clear()
