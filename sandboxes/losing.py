@@ -7,7 +7,7 @@ import logging
 from deployers.observation import Observation, Phase
 from sandboxes import ending
 from sandboxes.models import Sandbox
-from sandboxes.states import ENDED, StopReason
+from sandboxes.states import StopReason
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +25,12 @@ def why_lost(seen: Observation | None) -> str | None:
 
 def give_up(sandbox: Sandbox, why: str, *, actor: str) -> bool:
     """
-    Stop a lost sandbox and remove what is left of it; return whether it has ended.
+    Give a lost sandbox up; return whether it has ended, by this call or another.
 
-    One that another process has moved since it was read, and not ended, is left to that process.
+    What is left of it is removed behind the caller's back. One that another process has moved
+    since it was read, and not ended, is left to that process.
     """
-    _say(sandbox, why)
-    ending.stop(sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True)
-    return sandbox.state in ENDED
-
-
-def give_up_soon(sandbox: Sandbox, why: str, *, actor: str) -> bool:
-    """Do what give_up() does, the removal behind the caller's back: somebody waits."""
-    _say(sandbox, why)
+    logger.warning("Sandbox %s is lost: %s", sandbox.name, why)
     return ending.stop_soon(
         sandbox, reason=StopReason.LOST, actor=actor, detail=why, unless_moved=True
     )
-
-
-def _say(sandbox: Sandbox, why: str) -> None:
-    logger.warning("Sandbox %s is lost: %s", sandbox.name, why)

@@ -43,4 +43,4 @@ def look_at(name: str) -> bool:
     if sandbox is None:
         return False
     why = losing.why_lost(deployment.of(sandbox).inspect(name))
-    return bool(why) and losing.give_up_soon(sandbox, why, actor=ACTOR)
+    return bool(why) and losing.give_up(sandbox, why, actor=ACTOR)

@@ -140,6 +140,6 @@ def explain_silence(name: str, *, actor: str) -> Refusal:
         return NotReachable(
             f"The guest of sandbox {name} does not answer; if it does not come back, release it."
         )
-    if losing.give_up_soon(sandbox, why, actor=actor):
+    if losing.give_up(sandbox, why, actor=actor):
         return Ended(ending_of(name, sandbox.stop_reason, sandbox.detail))
     return NotRunning(f"Sandbox {name} is being changed by another request; look at it again.")

@@ -11,13 +11,16 @@ from django.utils import timezone
 from deployers.base import Deployer
 from deployers.errors import DeployerError
 from deployers.observation import Observation, Phase
-from sandboxes import binding, deployment, ending, losing
+from sandboxes import behind, binding, deployment, ending, losing
 from sandboxes.models import Sandbox
 from sandboxes.reaper.report import ACTOR, Report
 from sandboxes.signals import sandbox_moved
 from sandboxes.states import State, StateConflict
 
 logger = logging.getLogger(__name__)
+
+_going: set[str] = set()
+"""Orphans that this process is removing: they have no row to say so."""
 
 
 def compare(report: Report, *, dry_run: bool) -> None:
@@ -40,10 +43,12 @@ def compare(report: Report, *, dry_run: bool) -> None:
     accounted = Sandbox.objects.exclude(state=State.STOPPED, stopped_at__lt=began)
     known = set(accounted.values_list("name", flat=True))
 
-    for name in seen.keys() - known:
+    for name in seen.keys() - known - _going:
         report.orphans.append(name)
         if not dry_run:
-            _remove_orphan(deployer, name, report)
+            logger.warning("Removing the orphan %s: it has no row", name)
+            _going.add(name)
+            behind.submit(_remove_orphan, deployer, name)
     shared = _shared_addresses(seen.values())
     for sandbox in expected:
         observation = seen.get(sandbox.name)
@@ -58,13 +63,13 @@ def compare(report: Report, *, dry_run: bool) -> None:
             _correct(sandbox, observation, deployer)
 
 
-def _remove_orphan(deployer: Deployer, name: str, report: Report) -> None:
-    logger.warning("Removing the orphan %s: it has no row", name)
+def _remove_orphan(deployer: Deployer, name: str) -> None:
     try:
         deployer.remove(name)
     except DeployerError as error:
-        # One that resists must not keep the others from being looked at.
-        report.errors.append(f"{name}: {error}")
+        logger.warning("The orphan %s is not removed yet: %s", name, error)
+    finally:
+        _going.discard(name)
 
 
 def _shared_addresses(seen: Iterable[Observation]) -> set[str]:

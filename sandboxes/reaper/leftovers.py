@@ -7,7 +7,7 @@ import logging
 from django.db import transaction
 
 from deployers.errors import DeployerError
-from sandboxes import build_check, ending, losing, ports, steps, workers
+from sandboxes import behind, build_check, ending, losing, ports, steps, workers
 from sandboxes.models import ImageBuild, Sandbox
 from sandboxes.models.sandbox import lease_end
 from sandboxes.reaper.report import ACTOR, Report
@@ -39,14 +39,18 @@ def take_over(report: Report, *, dry_run: bool) -> None:
 
 
 def _finish(sandbox: Sandbox) -> None:
-    """Take an abandoned step to where it can be left; what was halted keeps its files."""
+    """
+    Take an abandoned step to where it can be left; what was halted keeps its files.
+
+    Behind the pass, as an engine may take minutes: the lease says that somebody is at it.
+    """
     if sandbox.state == State.RESUMING:
         sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail=ABANDONED)
     if sandbox.state == State.HALTING:
-        ending.finish_halt(sandbox, actor=ACTOR)
+        behind.submit(ending.finish_halt, sandbox, actor=ACTOR)
     else:
         # Unless its worker was only slow, and has brought it up since.
-        ending.stop(
+        ending.stop_soon(
             sandbox, reason=StopReason.FAILED, actor=ACTOR, detail=ABANDONED, unless_moved=True
         )
 

@@ -13,7 +13,7 @@ from pools.models import Pool
 from sandboxes import actions, deployment, reaper, workers
 from sandboxes.models import Sandbox
 from sandboxes.states import State, StopReason
-from tests.factories import make_sandbox, make_type
+from tests.factories import let_work_behind_end, make_sandbox, make_type
 from tests.pools.test_keeper import make_pool, warm
 from tests.processes import OtherProcess, at_once
 from tests.waiting import wait_until
@@ -68,6 +68,7 @@ def test_what_a_killed_keeper_had_begun_is_taken_over_at_once_and_made_up_for(fa
         killed.kill()
         assert all(workers.is_dead(row.worker) for row in begun)
     assert set(reaper.reap().abandoned) == names
+    let_work_behind_end()
     ended = Sandbox.objects.filter(name__in=names)
     assert set(ended.values_list("state", "stop_reason")) == {(State.STOPPED, StopReason.FAILED)}
     assert len(keep().started) == 2

@@ -85,6 +85,7 @@ def test_a_halt_that_is_not_certain_is_finished_by_the_reaper(fake, alice, monke
     monkeypatch.undo()
     Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
     reaper.reap()
+    let_work_behind_end()
     assert Sandbox.objects.get().state == State.HALTED
     actions.resume(alice, sandbox.name)
     assert Sandbox.objects.get().state == State.RUNNING
@@ -97,6 +98,7 @@ def test_a_worker_that_dies_while_it_resumes_costs_no_files(fake, alice):
     Sandbox.objects.get().move_to(State.RESUMING, actor="user:alice")
     Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
     reaper.reap()
+    let_work_behind_end()
     assert Sandbox.objects.get().state == State.HALTED
     assert Path(sandbox.workspace, "file").read_text() == "precious"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from datetime import timedelta
 
 import pytest
@@ -16,38 +17,46 @@ from sandboxes.models import Event, PortLease, Sandbox, Session
 from sandboxes.states import State, StopReason
 from tests.endings import release
 from tests.factories import let_work_behind_end, make_sandbox, make_user, make_warm
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def reap(**options):
+    """Run one pass, and let what goes on behind it end."""
+    report = reaper.reap(**options)
+    let_work_behind_end()
+    return report
 
 
 def test_a_pass_over_healthy_sandboxes_changes_nothing(fake, alice):
     actions.create(alice)
     halted = actions.create(alice)
     actions.halt(alice, halted.name)
-    assert not reaper.reap()
+    assert not reap()
     assert set(Sandbox.objects.values_list("state", flat=True)) == {State.RUNNING, State.HALTED}
 
 
 def test_a_sandbox_that_vanished_is_lost(fake, alice):
     sandbox = actions.create(alice)
     fake.vanish(sandbox.name)
-    assert reaper.reap().lost == [sandbox.name]
+    assert reap().lost == [sandbox.name]
     row = Sandbox.objects.get()
     assert (row.state, row.stop_reason) == (State.STOPPED, StopReason.LOST)
 
 
 def test_a_sandbox_without_a_row_is_removed_as_an_orphan(fake):
     fake.start(SandboxSpec(name="left-behind", image="image"))
-    assert reaper.reap(dry_run=True).orphans == ["left-behind"]
+    assert reap(dry_run=True).orphans == ["left-behind"]
     assert [seen.name for seen in fake.inspect_all()] == ["left-behind"]
-    assert reaper.reap().orphans == ["left-behind"]
+    assert reap().orphans == ["left-behind"]
     assert not list(fake.inspect_all())
 
 
 def test_what_another_installation_started_is_left_alone(fake):
     stranger = make_deployer("fake", instance="another")
     stranger.start(SandboxSpec(name="theirs", image="image"))
-    assert not reaper.reap()
+    assert not reap()
     assert [seen.name for seen in stranger.inspect_all()] == ["theirs"]
     stranger.vanish("theirs")
 
@@ -57,9 +66,9 @@ def test_what_a_dead_worker_left_unfinished_is_finished(fake, state):
     sandbox = make_sandbox(state)
     PortLease.objects.create(sandbox=sandbox, port=50000)
     fake.start(SandboxSpec(name=sandbox.name, image="image"))
-    assert not reaper.reap()
+    assert not reap()
     Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
-    assert reaper.reap().abandoned == [sandbox.name]
+    assert reap().abandoned == [sandbox.name]
     assert Sandbox.objects.get().state == State.STOPPED
     assert not PortLease.objects.exists()
     assert not list(fake.inspect_all())
@@ -70,7 +79,7 @@ def test_a_port_of_one_that_is_gone_is_given_back(fake):
         PortLease.objects.create(sandbox=make_sandbox(state), port=50000 + number)
     reaper.leftovers.give_back_ports(reaper.Report(), dry_run=True)
     assert PortLease.objects.count() == 3
-    reaper.reap()
+    reap()
     assert not PortLease.objects.filter(sandbox__state=State.STOPPED).exists()
     assert PortLease.objects.filter(port=50001).exists()
 
@@ -80,18 +89,18 @@ def test_a_removal_that_failed_is_tried_again(fake, alice):
     fake.fail_remove = Unavailable("the engine is away")
     release(alice, sandbox)
     Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
-    reaper.reap()
+    reap()
     assert Sandbox.objects.get().state == State.STOPPING
     fake.fail_remove = None
     Sandbox.objects.update(worker_until=timezone.now() - timedelta(seconds=1))
-    reaper.reap()
+    reap()
     assert Sandbox.objects.get().state == State.STOPPED
 
 
 def test_an_engine_that_is_away_is_reported_and_nothing_is_taken_for_lost(fake, alice):
     actions.create(alice)
     fake.fail_inspect = Unavailable("the engine is away")
-    report = reaper.reap()
+    report = reap()
     assert (report.errors, report.lost) == (["the engine is away"], [])
     assert Sandbox.objects.get().state == State.RUNNING
 
@@ -107,7 +116,7 @@ def test_a_sandbox_that_moved_meanwhile_is_left_to_whom_moved_it(fake, alice, mo
         return inspect_all()
 
     monkeypatch.setattr(fake, "inspect_all", started_meanwhile)
-    reaper.reap()
+    reap()
     assert Sandbox.objects.get().state == State.RESUMING
 
 
@@ -115,11 +124,11 @@ def test_old_records_are_forgotten_with_their_events_and_sessions(fake, alice, p
     platform.RELEASED_KEY_TTL = 60
     sandbox = actions.create(alice, session_key="s")
     release(alice, sandbox)
-    assert not reaper.reap()
+    assert not reap()
     long_ago = timezone.now() - timedelta(seconds=61)
     Sandbox.objects.update(stopped_at=long_ago)
     Session.objects.update(last_active_at=long_ago)
-    assert reaper.reap().forgotten == 1
+    assert reap().forgotten == 1
     for model in (Sandbox, Event, Session):
         assert not model.objects.exists()
 
@@ -127,7 +136,7 @@ def test_old_records_are_forgotten_with_their_events_and_sessions(fake, alice, p
 def test_records_are_kept_for_ever_with_a_ttl_of_0(fake, platform):
     platform.RELEASED_KEY_TTL = 0
     make_sandbox(State.STOPPED, stopped_at=timezone.now() - timedelta(days=999))
-    assert not reaper.reap()
+    assert not reap()
 
 
 def test_the_command_says_what_it_would_remove(fake, capsys):
@@ -140,20 +149,55 @@ def test_the_command_says_what_it_would_remove(fake, capsys):
     assert list(fake.inspect_all())
 
 
-def test_an_orphan_that_resists_does_not_hide_the_lost(fake, alice):
+def test_an_orphan_that_resists_does_not_hide_the_lost(fake, alice, caplog):
     sandbox = actions.create(alice)
     fake.vanish(sandbox.name)
     fake.start(SandboxSpec(name="stubborn", image="image"))
     fake.fail_remove = lambda name: Unavailable("no") if name == "stubborn" else None
-    report = reaper.reap()
-    assert (report.errors, report.lost) == (["stubborn: no"], [sandbox.name])
-    fake.fail_remove = None
+    for _ in range(2):
+        assert reap().orphans == ["stubborn"]
+    sandbox.refresh_from_db()
+    assert sandbox.stop_reason == StopReason.LOST
+    assert "The orphan stubborn is not removed yet: no" in caplog.text
+
+
+@pytest.mark.parametrize("why", ["abandoned", "lost", "orphans"])
+def test_a_removal_that_hangs_keeps_no_other_waiting(fake, alice, why):
+    names = [actions.create(alice).name for _ in range(2)]
+    let_work_behind_end()
+    if why == "abandoned":
+        late = timezone.now() - timedelta(seconds=1)
+        stopping = {"state": State.STOPPING, "stop_reason": StopReason.RELEASED}
+        Sandbox.objects.update(**stopping, worker_until=late)
+    elif why == "lost":
+        for name in names:
+            fake.kill(name)
+    else:
+        Sandbox.objects.all().delete()
+    go_on, removed = threading.Event(), []
+
+    def hang_at_first(name):
+        first = not removed
+        removed.append(name)
+        if first:
+            go_on.wait(10)
+
+    fake.fail_remove = hang_at_first
+    try:
+        assert set(getattr(reaper.reap(), why)) == set(names)
+        wait_until(lambda: len(list(fake.inspect_all())) == 1, seconds=5)
+        assert [seen.name for seen in fake.inspect_all()] == removed[:1]
+        # What is being removed is not removed a second time.
+        assert not reaper.reap()
+        assert len(removed) == 2
+    finally:
+        go_on.set()
 
 
 def test_a_sandbox_that_was_stopped_outside_is_halted_and_keeps_its_files(fake, alice):
     sandbox = actions.create(alice)
     fake.stop(sandbox.name)
-    reaper.reap()
+    reap()
     row = Sandbox.objects.get()
     assert (row.state, row.detail) == (State.HALTED, "it was stopped outside")
 
@@ -165,7 +209,7 @@ def test_a_paused_one_that_nobody_has_used_is_resumed(fake, alice):
     fake.start(SandboxSpec(name=frozen.name, image="image"))
     for sandbox in (unused, used, frozen):
         fake.pause(sandbox.name)
-    assert not reaper.reap()
+    assert not reap()
     phases = {name: fake.inspect(name).phase for name in (unused.name, used.name, frozen.name)}
     assert phases == {
         unused.name: Phase.READY,
@@ -177,7 +221,7 @@ def test_a_paused_one_that_nobody_has_used_is_resumed(fake, alice):
 def test_an_address_that_changed_outside_is_written_down(fake, alice):
     sandbox = actions.create(alice)
     Sandbox.objects.update(url="http://127.0.0.1:9")
-    assert not reaper.reap()
+    assert not reap()
     assert Sandbox.objects.get().url == sandbox.url
 
 
@@ -192,7 +236,7 @@ def test_of_two_with_one_address_the_one_that_does_not_answer_there_is_lost(
             yield dataclasses.replace(seen, url=keeper.url)
 
     monkeypatch.setattr(fake, "inspect_all", look_again)
-    assert reaper.reap().lost == [loser.name]
+    assert reap().lost == [loser.name]
     loser.refresh_from_db()
     assert (loser.stop_reason, keeper.url in loser.detail) == (StopReason.LOST, True)
     assert Sandbox.objects.get(pk=keeper.pk).state == State.RUNNING
@@ -216,8 +260,8 @@ def dead_worker():
 
 def test_what_a_dead_worker_lent_and_nobody_used_is_ended(fake, alice, dead_worker):
     sandbox = lent_in_vain(alice, worker=dead_worker)
-    assert reaper.reap(dry_run=True).unanswered == [sandbox.name]
-    assert reaper.reap().unanswered == [sandbox.name]
+    assert reap(dry_run=True).unanswered == [sandbox.name]
+    assert reap().unanswered == [sandbox.name]
     assert not list(fake.inspect_all())
     # The answer may have gone out in the last moment: then its caller need not notice.
     heir = actions.restore(sandbox.name, actor="test")
@@ -232,13 +276,13 @@ def test_what_was_used_or_lent_just_now_or_by_a_live_worker_is_kept(fake, alice,
     lent_in_vain(alice, worker=dead_worker, seconds=30)
     lent_in_vain(alice, worker=workers.current())
     lent_in_vain(alice, worker="")
-    assert not reaper.reap()
+    assert not reap()
 
 
 def test_a_worker_that_nobody_can_see_has_its_time_to_answer(fake, alice):
     lent_in_vain(alice, worker="another/machine:7:1", seconds=300)
     late = lent_in_vain(alice, worker="another/machine:7:1", seconds=700)
-    assert reaper.reap().unanswered == [late.name]
+    assert reap().unanswered == [late.name]
 
 
 @pytest.mark.parametrize("warm", [True, False])

@@ -6,7 +6,7 @@ from django.db import InterfaceError, OperationalError, connection
 from sandboxes import actions, ending, lifecycle, reaper, steps, workers
 from sandboxes.models import Sandbox
 from sandboxes.states import State, StopReason
-from tests.factories import make_sandbox, make_user, make_warm
+from tests.factories import let_work_behind_end, make_sandbox, make_user, make_warm
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,6 +41,7 @@ def test_a_removal_that_could_not_be_recorded_is_left_to_the_reaper(fake, error,
         ending.finish_stop(sandbox, actor="test")
     wait_until_given_up(sandbox)
     assert reaper.reap().abandoned == [sandbox.name]
+    let_work_behind_end()
     assert Sandbox.objects.get().state == State.STOPPED
 
 
@@ -50,6 +51,7 @@ def test_a_start_that_could_not_be_recorded_is_left_to_the_reaper(fake, without_
         lifecycle.start(sandbox, actor="test", deadline=float("inf"))
     wait_until_given_up(sandbox)
     assert reaper.reap().abandoned == [sandbox.name]
+    let_work_behind_end()
     assert not list(fake.inspect_all())
 
 
