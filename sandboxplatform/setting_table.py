@@ -238,7 +238,10 @@ SETTINGS: tuple[Setting, ...] = (
         name="HEARTBEAT_LOCK_TTL",
         default=120,
         parse=parsing.integer(1),
-        meaning="seconds for which one process may hold a session while it recycles or restores it",
+        meaning=(
+            "seconds for which one process may hold a session while it recycles or restores it; at "
+            "least CREATE_TIMEOUT and 120 more"
+        ),
     ),
     Setting(
         name="WATCHER_SCAN_INTERVAL",

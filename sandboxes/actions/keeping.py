@@ -15,7 +15,7 @@ from sandboxes import behind, connections, ending, lifecycle, steps, timeline, w
 from sandboxes.actions.finding import ending_of, explain_silence, find_serving
 from sandboxes.actions.inserting import check_room, with_room
 from sandboxes.models import Event, Sandbox, Session
-from sandboxes.models.sandbox import new_name
+from sandboxes.models.sandbox import new_name, session_lease_end
 from sandboxes.refusals import Ended, NotRunning, Refusal, Refused, Unknown
 from sandboxes.states import ENDED, State, StateConflict, StopReason
 from sandboxes.tokens import Caller
@@ -176,7 +176,7 @@ def _reserve(old: Sandbox, *, actor: str) -> Sandbox | None:
         claimed_at=timezone.now(),
         restores=old,
         worker=workers.current(),
-        worker_until=timezone.now() + timedelta(seconds=settings.PLATFORM.HEARTBEAT_LOCK_TTL),
+        worker_until=session_lease_end(),
     )
     timeline.say_cold(heir.timeline, f"it restores {old.name}")
     try:

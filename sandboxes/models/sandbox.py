@@ -48,6 +48,12 @@ def lease_end() -> datetime:
     return timezone.now() + timedelta(seconds=settings.PLATFORM.CREATE_TIMEOUT) + SPARE
 
 
+def session_lease_end() -> datetime:
+    """Return the same of a session's: HEARTBEAT_LOCK_TTL, and no less than the step may take."""
+    held = timezone.now() + timedelta(seconds=settings.PLATFORM.HEARTBEAT_LOCK_TTL)
+    return max(held, lease_end())
+
+
 class Sandbox(models.Model):
     """One sandbox, from the wish for it to the proof that it is gone."""
 
@@ -248,7 +254,7 @@ class Sandbox(models.Model):
     def _lease_end(self, fields: dict[str, object]) -> datetime:
         """Return until when the worker of the next step holds it; a session's are held apart."""
         if self.restores_id or fields.get("stop_reason") == StopReason.IDLE:
-            return timezone.now() + timedelta(seconds=settings.PLATFORM.HEARTBEAT_LOCK_TTL)
+            return session_lease_end()
         return lease_end()
 
     def move_to(self, new_state: State, *, actor: str, **fields: object) -> None:

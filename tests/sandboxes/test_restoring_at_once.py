@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.utils import timezone
 
 from sandboxes import actions, deployment, directory, lifecycle, reaper
 from sandboxes.actions import releasing
@@ -151,6 +153,23 @@ def test_a_session_is_not_recycled_while_it_is_restored(fake, alice, during_a_re
     place = during_a_restoring(old, reaper.reap)
     assert place.state == State.RUNNING
     assert not reaper.reap()
+
+
+def test_a_restoring_may_take_longer_than_the_lock_of_a_session(
+    fake, alice, platform, during_a_restoring
+):
+    platform.HEARTBEAT_LOCK_TTL = 0
+    place = during_a_restoring(recycled(alice), reaper.reap)
+    assert place.state == State.RUNNING
+
+
+def test_the_lock_of_a_session_holds_as_long_as_it_is_set(fake, alice, platform):
+    platform.HEARTBEAT_LOCK_TTL = 10_000
+    until = []
+    fake.fail_start = lambda name: until.append(Sandbox.objects.get(name=name).worker_until)
+    old = recycled(alice)
+    touch(alice, old.name)
+    assert until[-1] > timezone.now() + timedelta(seconds=9_000)
 
 
 def test_a_worker_that_dies_while_it_restores_costs_no_files(fake, alice):
