@@ -156,7 +156,8 @@ def start(
     """
     was_halted = sandbox.state == State.HALTED
     begun = time.monotonic()
-    watch = Stopwatch(sandbox.timeline)
+    # A timeline tells how it came up first, however often it is stopped and started.
+    watch = Stopwatch({} if was_halted else sandbox.timeline)
     try:
         # Outside of the slots: a pull waits for a registry and keeps no core busy.
         deployer = deployment.of(sandbox)

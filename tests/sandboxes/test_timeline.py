@@ -4,6 +4,7 @@ import pytest
 
 from sandboxes import actions, timeline
 from sandboxes.models import Sandbox
+from tests.factories import let_work_behind_end
 
 
 def test_phases_are_noted_in_their_order_in_milliseconds():
@@ -47,3 +48,14 @@ def test_a_cold_one_tells_how_it_came_up_and_why_it_was_cold(fake, alice):
     assert (found["kind"], found["because"]) == ("cold", "no warm one was ready")
     assert [name for name, _ in found["phases"]] == ["queued", "started", "guest ready"]
     assert all(milliseconds >= 0 for _, milliseconds in found["phases"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_timeline_does_not_grow_when_it_is_stopped_and_started(fake, alice):
+    sandbox = actions.create(alice)
+    let_work_behind_end()
+    before = Sandbox.objects.get().timeline
+    for _ in range(2):
+        actions.halt(alice, sandbox.name)
+        actions.resume(alice, sandbox.name)
+    assert Sandbox.objects.get().timeline == before
