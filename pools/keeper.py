@@ -151,10 +151,11 @@ def _plan(pool: Pool, image_id: str, begun: list[Sandbox], *, may_start: bool) -
     """
     kind = pool.sandbox_type
     recipe = recipe_of(kind, deployer=deployment.current_name())
+    # In this order: one that comes up between the two is counted twice, and not overlooked.
+    coming = Sandbox.objects.coming(kind).count()
     warm = list(Sandbox.objects.warm(kind).order_by("pk"))
     current = [one for one in warm if one.recipe == recipe and image_id in ("", one.image_id)]
     outdated = [one for one in warm if one not in current]
-    coming = Sandbox.objects.coming(kind).count()
     may_start = may_start and _may_start(pool)
     missing = max(0, pool.target - len(current) - coming) if may_start else 0
     missing = min(missing, max(0, _most_coming() - coming))

@@ -13,6 +13,7 @@ from deployers.errors import Rejected, Unavailable
 from pools.keeper import MOST_COMING, Keeper
 from pools.models import Pool
 from sandboxes import actions, ending, lifecycle
+from sandboxes.actions.creating import draft
 from sandboxes.models import Event, Sandbox, SandboxType
 from sandboxes.refusals import Refused
 from sandboxes.states import State, StopReason
@@ -102,6 +103,27 @@ def test_what_is_coming_is_counted(fake, keep):
     make_sandbox(State.STARTING, owner=None)
     make_sandbox(State.STARTING)  # a caller's own
     assert len(keep().started) == 1
+
+
+@pytest.mark.postgres  # with SQLite nobody else writes within the keeper's transaction
+def test_one_that_comes_up_while_it_is_counted_is_not_overlooked(fake, keep, in_thread):
+    coming = draft(make_pool(target=1).sandbox_type)
+    coming.save(force_insert=True)
+    coming.move_to(State.STARTING, actor="keeper")
+
+    def come_up():
+        coming.move_to(State.WARM, actor="keeper", url="http://127.0.0.1:9")
+
+    def come_up_after_the_first_count(execute, sql, *rest):
+        answer = execute(sql, *rest)
+        if '"sandboxes_sandbox"' in sql and coming.state == State.STARTING:
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(in_thread(come_up)).result(30)
+        return answer
+
+    with connection.execute_wrapper(come_up_after_the_first_count):
+        assert not keep().started
+    assert warm().get() == coming
 
 
 def test_keepers_in_several_threads_do_not_overfill(fake, in_thread):
