@@ -99,7 +99,7 @@ class Keeper:
     def _plan(self, seen: Pool) -> Plan:
         sample = draft(seen.sandbox_type)
         image_id = self._image_id(sample)
-        may_start = seen.target > 0 and _may_start(seen)
+        may_start = _may_start(seen) and _is_lacking(seen, sample, image_id)
         if may_start:
             # Before the transaction: a deployer may ask its engine what it can do.
             lifecycle.validate(sample)
@@ -124,13 +124,14 @@ class Keeper:
         return deployer.find_image(sample.image) or ""
 
     def _carry_out(self, pool: Pool, plan: Plan, report: Report) -> None:
+        # First: their rows are written, and nobody else starts them.
+        for sandbox in plan.start:
+            report.started.append(sandbox.name)
+            self._submit(_start, sandbox, pool.pk)
         for sandbox, reason in plan.end:
             names = report.outdated if reason == StopReason.OUTDATED else report.surplus
             if ending.stop_soon(sandbox, reason=reason, actor=ACTOR, unless_moved=True):
                 names.append(sandbox.name)
-        for sandbox in plan.start:
-            report.started.append(sandbox.name)
-            self._submit(_start, sandbox, pool.pk)
         report.frozen += _freeze(pool)
 
     def _submit(self, work: Callable[..., object], *args: object) -> None:
@@ -141,6 +142,14 @@ class Keeper:
 
 def _may_start(pool: Pool) -> bool:
     return not pool.paused and (pool.retry_at is None or pool.retry_at <= timezone.now())
+
+
+def _is_lacking(pool: Pool, sample: Sandbox, image_id: str) -> bool:
+    """Tell whether a pool may lack sandboxes; the count under its lock is the one that counts."""
+    current = Sandbox.objects.warm(pool.sandbox_type).filter(recipe=sample.recipe)
+    if image_id:
+        current = current.filter(image_id=image_id)
+    return current.count() < pool.target
 
 
 def _plan(pool: Pool, image_id: str, begun: list[Sandbox], *, may_start: bool) -> Plan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,6 @@ from django.db import close_old_connections
 logger = logging.getLogger(__name__)
 
 THREADS, STARTING_THREADS = 8, 2
-LATER_SECONDS = 0.25
 
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="behind")
 _starting = ThreadPoolExecutor(STARTING_THREADS, thread_name_prefix="starting")
@@ -27,13 +25,6 @@ def submit(work: Callable[..., object], *args: object, **kwargs: object) -> None
 def submit_start(work: Callable[..., object], *args: object) -> None:
     """Call work that brings a sandbox up soon, after what was submitted so before."""
     _starting.submit(run, work, *args)
-
-
-def submit_later(work: Callable[..., object], *args: object) -> None:
-    """Call work when the answer is out: it is in no hurry, and would only slow that down."""
-    timer = threading.Timer(LATER_SECONDS, submit, (work, *args))
-    timer.daemon = True
-    timer.start()
 
 
 def run(work: Callable[..., object], *args: object, **kwargs: object) -> None:

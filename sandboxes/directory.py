@@ -4,7 +4,7 @@ Where a caller's sandbox is reached: one cached look-up for every tool call and 
 A hit costs no query. Without Redis each worker remembers for FRESH_SECONDS; with Redis a miss
 asks the shared cache before the database, and a state change marks the shared entry, so a
 released sandbox is refused everywhere after at most FRESH_SECONDS (SHARED_SECONDS if Redis was
-away at that moment).
+away, or slow, at that moment).
 """
 
 from __future__ import annotations

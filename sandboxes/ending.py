@@ -86,13 +86,23 @@ def stop(
 
 
 def _give_up_row(
-    sandbox: Sandbox, *, reason: StopReason, actor: str, detail: str, unless_moved: bool
+    sandbox: Sandbox,
+    *,
+    reason: StopReason,
+    actor: str,
+    detail: str,
+    unless_moved: bool,
+    **fields: object,
 ) -> bool:
     """Move the row to STOPPING; return whether its removal is now, or still, to be done."""
     while sandbox.state not in ENDED:
         try:
             sandbox.move_to(
-                State.STOPPING, actor=actor, stop_reason=reason, detail=detail or sandbox.detail
+                State.STOPPING,
+                actor=actor,
+                stop_reason=reason,
+                detail=detail or sandbox.detail,
+                **fields,
             )
         except StateConflict:
             sandbox.refresh_from_db()
@@ -149,16 +159,18 @@ def stop_soon(
     actor: str,
     detail: str = "",
     unless_moved: bool = False,
+    **fields: object,
 ) -> bool:
     """
     Give a sandbox up now and remove it behind the caller's back; return whether it is given up.
 
-    Its row is STOPPING until it is gone; what this process does not finish, the reaper does.
+    Its row is STOPPING until it is gone, and saves fields with that; what this process does not
+    finish, the reaper does.
     With unless_moved a sandbox that another process has moved since it was read, a warm one
     that was lent, is left alone.
     """
     if not _give_up_row(
-        sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved
+        sandbox, reason=reason, actor=actor, detail=detail, unless_moved=unless_moved, **fields
     ):
         return sandbox.state in ENDED
     behind.submit(finish_stop, sandbox, actor=actor)

@@ -211,8 +211,11 @@ async def note_use(place: Place, seconds: float) -> None:
     try:
         if await in_thread(_note_first_use, place.pk, seconds):
             await forget_async(place.name)
-    except Error as error:
+    except BaseException as error:
+        # Also where its caller left meanwhile: a second write changes nothing.
         _used.discard(place.name)
+        if not isinstance(error, Error):
+            raise
         logger.warning("The first use of %s could not be noted: %s", place.name, error)
 
 

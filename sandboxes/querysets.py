@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce
@@ -24,7 +25,7 @@ ANSWER_GRACE = timedelta(seconds=60)
 """For whoever has the answer to use what was lent, though its worker has died."""
 
 LONGEST_ANSWER = timedelta(minutes=10)
-"""After which no answer is coming, whoever was to give it."""
+"""What a process may take longer than CREATE_TIMEOUT to answer and to write that down."""
 
 
 class Owner(Protocol):
@@ -89,10 +90,11 @@ class SandboxQuerySet(models.QuerySet):
         """
         Those lent by a worker that died before its answer was out, and not used since.
 
-        What abandoned() says of processes holds here too, in place of a lease the time since
-        they were lent.
+        A process of this machine is asked for; of any other it is believed when no answer can
+        take that long.
         """
         now = now or timezone.now()
+        longest = timedelta(seconds=settings.PLATFORM.CREATE_TIMEOUT) + LONGEST_ANSWER
         unused = self.annotate(used_at=USED_AT).filter(
             # Not in the middle of a first call either.
             state=State.RUNNING,
@@ -102,7 +104,8 @@ class SandboxQuerySet(models.QuerySet):
         return [
             sandbox
             for sandbox in unused.exclude(worker="")
-            if sandbox.claimed_at < now - LONGEST_ANSWER or workers.is_dead(sandbox.worker)
+            if workers.is_dead(sandbox.worker)
+            or (not workers.can_be_seen(sandbox.worker) and sandbox.used_at < now - longest)
         ]
 
     def expired(self, now: datetime | None = None) -> SandboxQuerySet:

@@ -16,7 +16,10 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 SLOW_SECONDS = 0.25
-"""An answer that takes longer counts as a failure: the database would have had it sooner."""
+"""An answer that takes longer is slow: the database would have had it sooner."""
+
+SLOW_IN_A_ROW = 3
+"""So many slow ones count as a failure; one may be this process, that waited for a core."""
 
 PAUSE_SECONDS = 3.0
 """How long Redis is not asked after a failure; then one caller tries it for all."""
@@ -34,6 +37,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._closed_until = 0.0
         self._failing = False
+        self._slow = 0
 
     def call(self, ask: Callable[[], Result], otherwise: Result) -> Result:
         """Return what ask returns; otherwise, where it fails or Redis is not asked now."""
@@ -45,9 +49,11 @@ class Breaker:
         except (RedisError, OSError) as error:
             self._failed(str(error))
             return otherwise
-        if (seconds := time.monotonic() - begun) > SLOW_SECONDS:
+        seconds = time.monotonic() - begun
+        self._slow = self._slow + 1 if seconds > SLOW_SECONDS else 0
+        if self._slow >= SLOW_IN_A_ROW or (self._slow and self._failing):
             self._failed(f"it took {seconds:.2f} s to answer")
-        else:
+        elif not self._slow:
             self._answered()
         return answer
 

@@ -10,30 +10,23 @@ the step.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from sandboxes import workers
+from sandboxes import bookkeeping, workers
+from sandboxes.bookkeeping import DATABASE_AWAY
 from sandboxes.models import Sandbox
-from sandboxes.states import UNFINISHED
+from sandboxes.states import UNFINISHED, State
 
 logger = logging.getLogger(__name__)
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
-RETRY_SECONDS = 0.5
-
 Rest = ParamSpec("Rest")
 Result = TypeVar("Result")
-
-_names: set[str] = set()
-_lock = threading.Lock()
 
 
 @contextmanager
@@ -46,7 +39,9 @@ def at(sandboxes: Iterable[Sandbox]) -> Iterator[None]:
     try:
         yield
     except DATABASE_AWAY:
-        _give_up_soon({sandbox.name for sandbox in sandboxes})
+        names = [sandbox.name for sandbox in sandboxes]
+        if names:
+            bookkeeping.write_later(give_up, names, timezone.now())
         raise
 
 
@@ -61,34 +56,17 @@ def step(work: Callable[Concatenate[Sandbox, Rest], Result]) -> Callable[..., Re
     return at_it
 
 
-def _give_up_soon(names: set[str]) -> None:
-    with _lock:
-        begin = not _names
-        _names.update(names)
-    if begin and names:
-        threading.Thread(target=_give_up_until_done, name="giving up leases", daemon=True).start()
+def give_up(names: Iterable[str], failed_at: datetime) -> None:
+    """
+    Leave to the reaper what this process was doing with these when the database failed.
 
-
-def _give_up_until_done() -> None:
-    while True:
-        with _lock:
-            names = set(_names)
-        try:
-            given_up = give_up(names)
-        except DATABASE_AWAY:
-            connection.close()
-            time.sleep(RETRY_SECONDS)
-            continue
-        finally:
-            connection.close()
-        logger.warning("The database answers again; steps given up to the reaper: %d", given_up)
-        with _lock:
-            _names.difference_update(names)
-            if not _names:
-                return
-
-
-def give_up(names: Iterable[str]) -> int:
-    """Leave to the reaper the steps that this process is at with these; return how many."""
-    mine = Sandbox.objects.filter(name__in=names, state__in=UNFINISHED, worker=workers.current())
-    return mine.update(worker="", worker_until=timezone.now())
+    What was lent by a commit without an answer counts as lent by nobody. A step that was begun
+    after the failure is another one, and kept.
+    """
+    mine = Sandbox.objects.filter(
+        name__in=names, worker=workers.current(), updated_at__lte=failed_at
+    )
+    count = mine.filter(state__in=UNFINISHED).update(worker="", worker_until=timezone.now())
+    count += mine.filter(state=State.RUNNING).update(worker=workers.NOBODY)
+    if count:
+        logger.warning("The database answers again; given up to the reaper: %d", count)

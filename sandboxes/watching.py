@@ -9,7 +9,7 @@ from collections.abc import Callable
 from django.db import Error, close_old_connections
 
 from deployers.errors import DeployerError
-from sandboxes import deployment, losing
+from sandboxes import connections, deployment, losing
 from sandboxes.models import Sandbox
 from sandboxes.states import State
 
@@ -29,6 +29,7 @@ def watch(stopping: threading.Event, on_loss: Callable[[], object]) -> None:
                 close_old_connections()
                 if look_at(name):
                     on_loss()
+                connections.let_go()
         except (DeployerError, Error) as error:
             logger.warning("The engine's events cannot be followed: %s", error)
         except Exception:

@@ -15,6 +15,9 @@ from pathlib import Path
 START_TIME = 19
 """Position of starttime behind the command's name in /proc/PID/stat (proc_pid_stat(5))."""
 
+NOBODY = "nobody"
+"""The mark of a process that has certainly ended."""
+
 _known: dict[int, str] = {}
 
 
@@ -29,11 +32,22 @@ def current() -> str:
 
 def is_dead(worker: str) -> bool:
     """Has the process with this mark certainly ended?"""
+    if worker == NOBODY:
+        return True
+    _, pid, began = _parts(worker)
+    return can_be_seen(worker) and _began(pid) != began
+
+
+def can_be_seen(worker: str) -> bool:
+    """Is the process with this mark one of those that this process can tell dead from alive?"""
+    scope, pid, _ = _parts(worker)
+    return worker == NOBODY or (scope == _scope() and pid > 0)
+
+
+def _parts(worker: str) -> tuple[str, int, str]:
     scope, _, rest = worker.partition(":")
     pid, _, began = rest.partition(":")
-    if scope != _scope() or not pid.isdecimal():
-        return False
-    return _began(int(pid)) != began
+    return scope, int(pid) if pid.isdecimal() else 0, began
 
 
 def _scope() -> str:

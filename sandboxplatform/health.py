@@ -20,7 +20,7 @@ from sandboxes import deployment
 
 logger = logging.getLogger(__name__)
 
-FRESH_SECONDS = 5.0
+FRESH_SECONDS, STALE_SECONDS = 5.0, 15.0
 
 
 class _Health(serializers.Serializer):
@@ -82,7 +82,8 @@ def _look() -> tuple[str, ...] | None:
     Return what does not answer; a look stands for FRESH_SECONDS, whoever asks how often.
 
     Only one caller waits for a look. The others have the last one's result meanwhile, or None
-    before there is any: an engine that hangs must not take the threads of other requests.
+    before there is any and when that is old: an engine that hangs must not take the threads of
+    other requests, nor be called well.
     """
     global _looked_at, _failed
     if _one_at_a_time.acquire(blocking=False):
@@ -93,6 +94,8 @@ def _look() -> tuple[str, ...] | None:
                 _looked_at = time.monotonic()
         finally:
             _one_at_a_time.release()
+    elif time.monotonic() - _looked_at > STALE_SECONDS:
+        return None
     return _failed
 
 

@@ -8,7 +8,7 @@ import time
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from sandboxes import behind, lifecycle, registry
+from sandboxes import behind, bookkeeping, lifecycle, registry
 from sandboxes.actions.creating import draft
 from sandboxes.models import ImageBuild, Sandbox, SandboxType
 from sandboxes.models.image_build import BUILD_LEASE, OPEN_BUILDS, BuildState
@@ -19,9 +19,7 @@ from sandboxes.tokens import Caller
 
 def let_work_behind_end():
     """Return when what goes on behind an answer in this process has ended."""
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join()
+    bookkeeping.wait()
     # What starts may have something to remove.
     for executor in (behind._starting, behind._threads):
         # As many as there are threads, so that each has done what it was given before.

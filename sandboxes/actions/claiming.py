@@ -1,4 +1,8 @@
-"""Lend warm sandboxes: rows chosen and written in one transaction, then one call to each guest."""
+"""
+Lend warm sandboxes: rows chosen and written in one transaction, then one look at each guest.
+
+That is a call where it has to be given something, and a knock where it has not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployers.errors import DeployerError
-from sandboxes import binding, connections, deployment, ending, timeline, wakeup, workers
+from sandboxes import binding, connections, deployment, ending, steps, timeline, wakeup, workers
 from sandboxes.actions.inserting import end_of_life, touch_session
 from sandboxes.actions.together import together
 from sandboxes.actions.wishes import Wish
@@ -90,8 +94,10 @@ def _choose(
 ) -> list[tuple[Sandbox, bool]]:
     """Write so many warm rows, or fewer, to the caller; return each, and whether it was frozen."""
     now, watch_from = timezone.now(), time.monotonic()
-    with transaction.atomic():
-        rows = _best(kind, wish, count)
+    rows: list[Sandbox] = []
+    # A commit may have come about though its answer did not.
+    with steps.at(rows), transaction.atomic():
+        rows += _best(kind, wish, count)
         if not rows:
             return []
         frozen = [row.frozen for row in rows]
@@ -187,8 +193,8 @@ def _make_own(
 
 def _give_up(sandbox: Sandbox, reason: StopReason, detail: str, *, actor: str) -> None:
     # Its caller never learns its name, so there is nobody to restore it for.
-    Sandbox.objects.filter(pk=sandbox.pk).update(claimed_at=None, session=None)
-    ending.stop_soon(sandbox, reason=reason, actor=actor, detail=detail)
+    unclaimed = {"claimed_at": None, "session_id": None}
+    ending.stop_soon(sandbox, reason=reason, actor=actor, detail=detail, **unclaimed)
 
 
 _waiting: Counter[int] = Counter()

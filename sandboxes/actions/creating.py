@@ -8,8 +8,8 @@ from django.conf import settings
 
 from deployers.errors import UnsupportedSpec
 from sandboxes import (
-    behind,
     binding,
+    bookkeeping,
     deployment,
     ending,
     lifecycle,
@@ -67,7 +67,7 @@ def create_many(
             ending.stop_soon(sandbox, reason=StopReason.RELEASED, actor=caller.actor)
         raise
     log_context.note_sandbox(lent[0].name)
-    behind.submit_later(_note_answered, lent)
+    bookkeeping.write_later(_note_answered, lent)
     return lent
 
 

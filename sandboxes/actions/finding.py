@@ -124,7 +124,8 @@ def explain_silence(name: str, *, actor: str) -> Refusal:
         return Unknown(f"There is no sandbox {name!r}.")
     if sandbox.replaced_by_id or sandbox.can_be_restored:
         return NotRunning(
-            f"Sandbox {name} was put to rest at this moment; the same call again restores it."
+            f"Sandbox {name} was put to rest or replaced at this moment; the same call again "
+            f"reaches the one that serves now."
         )
     if sandbox.state in ENDED:
         return Ended(ending_of(name, sandbox.stop_reason, sandbox.detail))

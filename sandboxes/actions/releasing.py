@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
-from django.db import close_old_connections
-
-from sandboxes import behind, connections, ending
+from sandboxes import behind, ending
 from sandboxes.actions.finding import find
+from sandboxes.actions.together import together
 from sandboxes.models import Sandbox
 from sandboxes.refusals import Unknown
 from sandboxes.states import ENDED, State, StopReason
 from sandboxes.tokens import Caller
-
-CLEANUP_THREADS = 8
 
 
 def release(caller: Caller, identity: str) -> None:
@@ -57,17 +52,11 @@ def cleanup(caller: Caller) -> int:
 
 
 def stop_all(sandboxes: list[Sandbox], *, reason: StopReason, actor: str) -> int:
-    """Stop several at once; return how many are gone."""
-
-    def stop(sandbox: Sandbox) -> bool:
-        close_old_connections()
-        try:
-            return ending.stop(sandbox, reason=reason, actor=actor)
-        finally:
-            close_old_connections()
-
+    """Stop several at once; return how many are gone. Raise what one raised, after the others."""
     if not sandboxes:
         return 0
-    connections.let_go()
-    with ThreadPoolExecutor(CLEANUP_THREADS) as pool:
-        return sum(pool.map(stop, sandboxes))
+    gone = together(lambda sandbox: ending.stop(sandbox, reason=reason, actor=actor), sandboxes)
+    for outcome in gone:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return sum(gone)

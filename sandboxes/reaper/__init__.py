@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from deployers.errors import DeployerError
+from sandboxes.bookkeeping import DATABASE_AWAY
 from sandboxes.reaper import comparing, leftovers, overdue
 from sandboxes.reaper.report import QUESTIONS, Report
 
@@ -33,4 +34,10 @@ def reap(*, dry_run: bool = False) -> Report:
         except DeployerError as error:
             report.errors.append(str(error))
             logger.warning("The reaper could not look: %s", error)
+        except DATABASE_AWAY:
+            raise  # the next question would fail likewise
+        except Exception as error:
+            # One row that nobody thought of must not keep the other questions from being asked.
+            report.errors.append(f"{question.__name__}: {error}")
+            logger.exception("The reaper could not %s", question.__name__)
     return report

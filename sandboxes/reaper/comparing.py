@@ -11,7 +11,7 @@ from django.utils import timezone
 from deployers.base import Deployer
 from deployers.errors import DeployerError
 from deployers.observation import Observation, Phase
-from sandboxes import behind, binding, deployment, ending, losing
+from sandboxes import behind, binding, connections, deployment, ending, losing
 from sandboxes.models import Sandbox
 from sandboxes.reaper.report import ACTOR, Report
 from sandboxes.signals import sandbox_moved
@@ -38,6 +38,7 @@ def compare(report: Report, *, dry_run: bool) -> None:
         )
     )
     began = timezone.now()
+    connections.let_go()
     seen = {observation.name: observation for observation in deployer.inspect_all()}
     # What was removed during the look may have been seen in it.
     accounted = Sandbox.objects.exclude(state=State.STOPPED, stopped_at__lt=began)
@@ -60,7 +61,10 @@ def compare(report: Report, *, dry_run: bool) -> None:
             if not dry_run:
                 losing.give_up(sandbox, why, actor=ACTOR)
         elif not dry_run:
-            _correct(sandbox, observation, deployer)
+            try:
+                _correct(sandbox, observation, deployer)
+            except DeployerError as error:
+                report.errors.append(f"{sandbox.name}: {error}")
 
 
 def _remove_orphan(deployer: Deployer, name: str) -> None:
@@ -122,6 +126,6 @@ def _record_halt(sandbox: Sandbox) -> None:
     """Write down that somebody stopped it outside, with its files kept."""
     try:
         sandbox.move_to(State.HALTING, actor=ACTOR, url="", detail="it was stopped outside")
-        ending.finish_halt(sandbox, actor=ACTOR)
+        behind.submit(ending.finish_halt, sandbox, actor=ACTOR)
     except StateConflict:
         return

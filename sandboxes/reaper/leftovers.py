@@ -7,7 +7,7 @@ import logging
 from django.db import transaction
 
 from deployers.errors import DeployerError
-from sandboxes import behind, build_check, ending, losing, ports, steps, workers
+from sandboxes import behind, build_check, ending, ports, steps, workers
 from sandboxes.models import ImageBuild, Sandbox
 from sandboxes.models.sandbox import lease_end
 from sandboxes.reaper.report import ACTOR, Report
@@ -64,8 +64,20 @@ def end_unanswered(report: Report, *, dry_run: bool) -> None:
     """
     for sandbox in Sandbox.objects.unanswered():
         report.unanswered.append(sandbox.name)
-        if not dry_run:
-            losing.give_up(sandbox, UNANSWERED, actor=ACTOR)
+        if not dry_run and _end_unused(sandbox):
+            behind.submit(ending.finish_stop, sandbox, actor=ACTOR)
+
+
+@steps.step
+def _end_unused(sandbox: Sandbox) -> bool:
+    """Give one up that nobody has used; return whether it was so still."""
+    with transaction.atomic():
+        unused = Sandbox.objects.filter(pk=sandbox.pk, state=State.RUNNING, first_used_at=None)
+        if not unused.select_for_update().exists():
+            return False
+        logger.warning("Ending %s: %s", sandbox.name, UNANSWERED)
+        sandbox.move_to(State.STOPPING, actor=ACTOR, stop_reason=StopReason.LOST, detail=UNANSWERED)
+    return True
 
 
 def give_back_ports(report: Report, *, dry_run: bool) -> None:

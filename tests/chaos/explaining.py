@@ -71,7 +71,7 @@ CLASSES = (
         "server",
         "web worker",
     ),
-    _class("409: it was recycled at this moment", {409}, r"put to rest at this moment"),
+    _class("409: it was recycled at this moment", {409}, r"put to rest or replaced at this moment"),
     _class("503: the server was closing", {503}, r"server is closing", "server"),
     _class("503: no database", {503}, r"database did not answer", "postgres"),
     _class("503: no engine", {503}, r"No Docker engine|Docker engine did not", "engine"),

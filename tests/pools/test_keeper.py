@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import chain
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from deployers.errors import Rejected, Unavailable
@@ -311,3 +311,34 @@ def test_the_sandboxes_that_callers_wait_for_come_first(fake, alice, keep):
     )
     assert len(keep().started) == 1
     assert not keep()
+
+
+def test_what_was_written_is_started_though_what_should_go_cannot_be_ended(
+    fake, keep, monkeypatch
+):
+    kind = make_pool(target=2).sandbox_type
+    make_warm(2, sandbox_type=kind, recipe="as it was")
+    current = make_warm(sandbox_type=kind)[0]
+
+    def fail(sandbox, **_):
+        raise OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ending, "stop_soon", fail)
+        with pytest.raises(OperationalError):
+            keep()
+    keep()
+    assert Sandbox.objects.filter(recipe=current.recipe, state=State.WARM).count() == 2
+
+
+def test_a_full_pool_is_not_troubled_by_an_engine_that_refuses(fake, keep, monkeypatch):
+    pool = make_pool(target=1)
+    keep()
+
+    def refuse(sandbox):
+        raise Unavailable("the engine is away")
+
+    monkeypatch.setattr(lifecycle, "validate", refuse)
+    assert not keep()
+    pool.refresh_from_db()
+    assert (pool.failures, pool.last_error) == (0, "")
