@@ -131,13 +131,12 @@ def _best(kind: SandboxType, wish: Wish, count: int) -> list[Sandbox]:
     Those made as the type is now come first; one of the type as it was before is better than
     none while the pool rolls over.
     """
-    recipe = recipe_of(kind, deployer=deployment.current_name())
-    able = Sandbox.objects.claimable(kind)
-    if wish.environment:
-        able = able.filter(can_bind=True)
-    rows = list(able.filter(recipe=recipe)[:count])
-    if len(rows) < count:
-        rows += able.exclude(recipe=recipe)[: count - len(rows)]
+    rows = Sandbox.objects.claimable(
+        kind,
+        recipe=recipe_of(kind, deployer=deployment.current_name()),
+        must_bind=bool(wish.environment),
+        count=count,
+    )
     for row in rows:
         row.sandbox_type = kind
     return rows

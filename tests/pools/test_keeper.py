@@ -313,9 +313,7 @@ def test_the_sandboxes_that_callers_wait_for_come_first(fake, alice, keep):
     assert not keep()
 
 
-def test_what_was_written_is_started_though_what_should_go_cannot_be_ended(
-    fake, keep, monkeypatch
-):
+def test_what_was_written_is_started_though_what_should_go_cannot_be_ended(fake, keep, monkeypatch):
     kind = make_pool(target=2).sandbox_type
     make_warm(2, sandbox_type=kind, recipe="as it was")
     current = make_warm(sandbox_type=kind)[0]
