@@ -22,8 +22,17 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from deployers.errors import DeployerError
+from pools import freezing
 from pools.models import Pool
-from sandboxes import behind, deployment, ending, lifecycle, steps, wakeup
+from sandboxes import (
+    behind,
+    deployment,
+    ending,
+    lifecycle,
+    specs,
+    steps,
+    wakeup,
+)
 from sandboxes.actions.creating import draft
 from sandboxes.actions.inserting import room_left
 from sandboxes.models import Event, Sandbox, SandboxType
@@ -102,7 +111,7 @@ class Keeper:
         may_start = _may_start(seen) and _is_lacking(seen, sample, image_id)
         if may_start:
             # Before the transaction: a deployer may ask its engine what it can do.
-            lifecycle.validate(sample)
+            specs.validate(sample)
         begun: list[Sandbox] = []
         with steps.at(begun), transaction.atomic():
             pool = (
@@ -132,7 +141,7 @@ class Keeper:
             names = report.outdated if reason == StopReason.OUTDATED else report.surplus
             if ending.stop_soon(sandbox, reason=reason, actor=ACTOR, unless_moved=True):
                 names.append(sandbox.name)
-        report.frozen += _freeze(pool)
+        report.frozen += freezing.apply(pool)
 
     def _submit(self, work: Callable[..., object], *args: object) -> None:
         future = self._threads.submit(behind.run, work, *args)
@@ -233,46 +242,6 @@ def _note_failure(pool_pk: int, error: Exception) -> None:
     logger.warning(
         "The pool of %s rests for %.0f s: %s", pool.sandbox_type, pause.total_seconds(), error
     )
-
-
-def _freeze(pool: Pool) -> list[str]:
-    """Pause warm ones where the pool wishes it, and resume them where it does so no more."""
-    names = []
-    for sandbox in Sandbox.objects.warm(pool.sandbox_type).filter(frozen=not pool.freeze):
-        deployer = deployment.of(sandbox)
-        if not deployer.supports_pause:
-            break
-        try:
-            if _freeze_one(sandbox, deployer, frozen=pool.freeze):
-                names.append(sandbox.name)
-        except DeployerError as error:
-            logger.warning("%s: %s", sandbox.name, error)
-    return names
-
-
-def _freeze_one(sandbox: Sandbox, deployer: object, *, frozen: bool) -> bool:
-    """
-    Freeze or resume one, unless it is lent meanwhile; return whether that was done.
-
-    The row says frozen before it is and until it is no more: whoever lends it resumes it.
-    """
-    warm = Sandbox.objects.filter(pk=sandbox.pk, state=State.WARM)
-    if frozen:
-        if not warm.update(frozen=True):
-            return False
-        try:
-            deployer.pause(sandbox.name)
-        except DeployerError:
-            # It is tried again by the next pass.
-            warm.update(frozen=False)
-            raise
-        if not warm.filter(frozen=True).exists():
-            # Lent between the two: its borrower may have resumed it before it was paused.
-            deployer.unpause(sandbox.name)
-            return False
-        return True
-    deployer.unpause(sandbox.name)
-    return bool(warm.update(frozen=False))
 
 
 def _end_what_no_pool_wants() -> Iterable[str]:

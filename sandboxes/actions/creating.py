@@ -15,6 +15,7 @@ from sandboxes import (
     lifecycle,
     log_context,
     registry,
+    specs,
     timeline,
     workers,
     workspaces,
@@ -115,7 +116,7 @@ def _make_one(
     sandbox.workspace, sandbox.owns_workspace = workspaces.choose(sandbox.name, wish.mount_dir)
     timeline.say_cold(sandbox.timeline, because)
     try:
-        lifecycle.validate(sandbox)
+        specs.validate(sandbox)
     except UnsupportedSpec as error:
         raise Refused(str(error), field="sandbox_type") from error
     sandbox.session = touch_session(caller.user_id, wish.session_key)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from deployers.errors import Rejected, Unavailable
 from pools.keeper import MOST_COMING, Keeper
 from pools.models import Pool
-from sandboxes import actions, ending, lifecycle
+from sandboxes import actions, ending, lifecycle, specs
 from sandboxes.actions.creating import draft
 from sandboxes.models import Event, Sandbox, SandboxType
 from sandboxes.refusals import Refused
@@ -336,7 +336,7 @@ def test_a_full_pool_is_not_troubled_by_an_engine_that_refuses(fake, keep, monke
     def refuse(sandbox):
         raise Unavailable("the engine is away")
 
-    monkeypatch.setattr(lifecycle, "validate", refuse)
+    monkeypatch.setattr(specs, "validate", refuse)
     assert not keep()
     pool.refresh_from_db()
     assert (pool.failures, pool.last_error) == (0, "")
