@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -45,3 +46,23 @@ class Observation:
     """Why it is BROKEN, in words, as far as the infrastructure tells."""
 
     started_at: datetime | None = None
+    laps: tuple[tuple[str, float], ...] = ()
+    """What start() did and how many seconds each took, where it made the sandbox: network, created,
+    started, as far as they apply."""
+
+
+class Laps:
+    """Seconds of things that are done one after the other."""
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[str, float]] = []
+        self._last = time.monotonic()
+
+    def note(self, name: str) -> None:
+        """Let one thing end now, and the next begin."""
+        now = time.monotonic()
+        self._taken.append((name, now - self._last))
+        self._last = now
+
+    def added_to(self, seen: Observation) -> Observation:
+        return replace(seen, laps=tuple(self._taken))

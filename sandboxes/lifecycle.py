@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployers.errors import DeployerError, PortTaken, Rejected
+from deployers.observation import Observation
 from sandboxes import (
     binding,
     connections,
@@ -67,8 +68,8 @@ def _start_slot(deadline: float) -> Iterator[None]:
         _slots.release()
 
 
-def _start_on_a_port(sandbox: Sandbox) -> str:
-    """Start it, with another port when a stranger holds the leased one; return its url."""
+def _start_on_a_port(sandbox: Sandbox) -> Observation:
+    """Start it, with another port when a stranger holds the leased one; return what is there."""
     deployer = deployment.of(sandbox)
     for attempt in range(PORT_ATTEMPTS):
         port = ports.lease(sandbox) if deployer.needs_host_port else None
@@ -84,16 +85,16 @@ def _start_on_a_port(sandbox: Sandbox) -> str:
             logger.warning("Port %s is held by another program: %s", port, error)
             continue
         sandbox.container_id = seen.container_id
-        return seen.url
+        return seen
     raise AssertionError("unreachable")
 
 
 def _bring_up(sandbox: Sandbox, deadline: float, watch: Stopwatch) -> str:
     workspaces.make(sandbox)
-    url = _start_on_a_port(sandbox)
-    watch.note("started")
+    seen = _start_on_a_port(sandbox)
+    watch.note_laps(seen.laps, "started")
     url = wait_until_ready(
-        deployment.of(sandbox), sandbox.name, url, sandbox.guest_secret, deadline=deadline
+        deployment.of(sandbox), sandbox.name, seen.url, sandbox.guest_secret, deadline=deadline
     )
     watch.note("guest ready")
     return url

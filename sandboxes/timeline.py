@@ -2,8 +2,8 @@
 How one sandbox came up, phase by phase: why was this one slow?
 
 Kept on its row as {"kind": "warm" | "cold", "because": why it was cold, "phases":
-[[name, milliseconds], …]}. The phases are, as far as they apply: queued, image, started,
-network, guest ready (of the making), claimed, resumed, bound (of the lending), first call.
+[[name, milliseconds], …]}. The phases are, as far as they apply: queued, image, network, created,
+started, guest ready (of the making), claimed, resumed, bound (of the lending), first call.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ class Stopwatch:
         now = time.monotonic()
         note(self.timeline, phase, now - self._last)
         self._last = now
+
+    def note_laps(self, laps: Iterable[tuple[str, float]], whole: str) -> None:
+        """Let a phase end now that had parts; whole is its name, and the last part's."""
+        seconds = time.monotonic() - self._last
+        parts = [(name, lap) for name, lap in laps if name != whole]
+        for name, lap in parts:
+            note(self.timeline, name, lap)
+        # With what was done around them, so that the phases add up.
+        note(self.timeline, whole, max(0.0, seconds - sum(lap for _, lap in parts)))
+        self._last += seconds
 
 
 def note(timeline: dict[str, object], phase: str, seconds: float) -> None:

@@ -130,15 +130,16 @@ class BubblewrapDeployer(Deployer):
             if seen.phase is not Phase.STOPPED:
                 self._end(place)
                 place.delete(keep_directory=True)
+            startup = self._startup(place, spec)
             try:
-                self._startup(place, spec).run()
+                startup.run()
             except BaseException:
                 if seen.phase is Phase.STOPPED:
                     self._put_to_rest(place)
                 else:
                     self._discard(place)
                 raise
-            return observe(place, held=True)
+            return startup.laps.added_to(observe(place, held=True))
 
     def inspect(self, name: str) -> Observation:
         with _as_our_errors(name):

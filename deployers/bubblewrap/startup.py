@@ -12,7 +12,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deployers.bubblewrap import host, launch, network
@@ -31,6 +31,7 @@ from deployers.bubblewrap.processes import Process
 from deployers.bubblewrap.record import Record
 from deployers.bubblewrap.state import Place
 from deployers.errors import Rejected, Unavailable
+from deployers.observation import Laps
 from deployers.specs import WORKSPACE, Network, SandboxSpec
 
 BACKLOG = 128
@@ -53,6 +54,7 @@ class Startup:
     command: Sequence[str]
     cgroups: Cgroups | None
     features: frozenset[str]
+    laps: Laps = field(default_factory=Laps)
 
     def run(self) -> None:
         """Bring it up to where its guest begins; on an error the caller clears away."""
@@ -105,8 +107,11 @@ class Startup:
                 # It has been read, and pid 1 keeps it open for all inside to see.
                 os.ftruncate(env_fd, 0)
                 if self.plan.network is Network.OUTBOUND:
+                    self.laps.note("created")
                     self._connect(alive_fd)
+                    self.laps.note("network")
                 steps.go()
+                self.laps.note("started")
 
     def _next(self, steps: launch.Launch) -> int:
         pid = steps.wait()

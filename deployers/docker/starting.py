@@ -14,7 +14,7 @@ from deployers.docker.networks import Networks
 from deployers.docker.observing import is_marked_stopped, is_ours, observe
 from deployers.docker.reaching import Reach
 from deployers.errors import DeployerError, Rejected, Unavailable
-from deployers.observation import Observation, Phase
+from deployers.observation import Laps, Observation, Phase
 from deployers.specs import Network, SandboxSpec, SecurityLevel
 
 logger = logging.getLogger("deployers.docker")
@@ -68,12 +68,18 @@ class Starter:
         self, spec: SandboxSpec, image: Image, hide: tuple[str, ...]
     ) -> Observation | None:
         """Create and run it; None if the name is taken or our network was removed meanwhile."""
-        body = self._body(spec, image)
+        laps = Laps()
+        network = self._networks.get(internal=network_of(spec) is Network.NONE)
+        laps.note("network")
+        body = self._body(spec, image, network.id)
         container_id = self._containers.create(spec.name, body, hide)
+        laps.note("created")
         if container_id is None:
             return None
         try:
-            return self._observe(self._containers.run(spec.name, container_id, hide))
+            seen = self._observe(self._containers.run(spec.name, container_id, hide))
+            laps.note("started")
+            return laps.added_to(seen)
         except BaseException as error:
             self._discard(spec.name, container_id)
             if isinstance(error, NetworkLost):
@@ -109,17 +115,16 @@ class Starter:
         except Gone:
             return None
 
-    def _body(self, spec: SandboxSpec, image: Image) -> dict[str, object]:
+    def _body(self, spec: SandboxSpec, image: Image, network_id: str) -> dict[str, object]:
         if image.is_root:
             self._judge_root_image(spec, image)
         user = None
         if spec.workspace is not None and not image.is_root:
             user = owner.take_over(spec.workspace, image.user)
-        network = self._networks.get(internal=network_of(spec) is Network.NONE)
         return container_body(
             spec,
             instance=self._instance,
-            network_id=network.id,
+            network_id=network_id,
             user=user,
             is_root=image.is_root,
             publish_at=self._reach.publish_at(),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from sandboxes import actions, timeline
@@ -59,3 +61,18 @@ def test_a_timeline_does_not_grow_when_it_is_stopped_and_started(fake, alice):
         actions.halt(alice, sandbox.name)
         actions.resume(alice, sandbox.name)
     assert Sandbox.objects.get().timeline == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_deployer_did_one_after_the_other_is_told_apart(fake, alice, monkeypatch):
+    start = fake.start
+
+    def start_in_parts(spec):
+        laps = (("network", 0.001), ("created", 0.002), ("started", 0.003))
+        return dataclasses.replace(start(spec), laps=laps)
+
+    monkeypatch.setattr(fake, "start", start_in_parts)
+    phases = actions.create(alice).timeline["phases"]
+    names = [name for name, _ in phases]
+    assert names == ["queued", "network", "created", "started", "guest ready"]
+    assert dict(phases)["created"] == 2.0

@@ -25,6 +25,12 @@ class LifecycleTests(DeployerSteps):
         assert seen.exit_code is None
         assert seen.started_at.tzinfo is not None
         assert abs(seen.started_at.timestamp() - time.time()) < 60
+        names = [name for name, _ in seen.laps]
+        assert set(names) <= {"network", "created", "started"}
+        assert len(names) == len(set(names))
+        assert all(seconds >= 0 for _, seconds in seen.laps)
+        # A look knows nothing of how it came up.
+        assert deployer.inspect(spec.name).laps == ()
 
     def test_start_twice_is_a_success_and_makes_one(self, deployer, make_spec):
         spec = make_spec()
