@@ -74,6 +74,9 @@ class Heartbeat:
             _noted_at.clear()
         _noted_at[mark] = now
         self._pending.add(mark)
+        self._begin_writing()
+
+    def _begin_writing(self) -> None:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
 
@@ -82,6 +85,8 @@ class Heartbeat:
         """Keep a mark fresh until the end of a call."""
         self.touch(mark)
         self._busy[mark] += 1
+        # Also where it was marked a moment ago and need not be now: the call may be a long one.
+        self._begin_writing()
         try:
             yield
         finally:

@@ -119,7 +119,7 @@ SETTINGS: tuple[Setting, ...] = (
         name="POOL_SIZE",
         default=1,
         parse=parsing.integer(0),
-        meaning="warm sandboxes held ready for each default type; the admin changes it at run time",
+        meaning="warm sandboxes held ready for each default type; what the admin sets stays until this changes",
     ),
     Setting(
         name="AUTO_CLEANUP",
@@ -240,7 +240,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse=parsing.integer(1),
         meaning=(
             "seconds for which one process may hold a session while it recycles or restores it; at "
-            "least CREATE_TIMEOUT and 120 more"
+            "as long as CREATE_TIMEOUT and 120 more in any case"
         ),
     ),
     Setting(

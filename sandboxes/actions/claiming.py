@@ -96,7 +96,7 @@ def _choose(
     now, watch_from = timezone.now(), time.monotonic()
     rows: list[Sandbox] = []
     # A commit may have come about though its answer did not.
-    with steps.at(rows), transaction.atomic():
+    with steps.at(rows), connections.in_turn(), transaction.atomic():
         rows += _best(kind, wish, count)
         if not rows:
             return []

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from sandboxes import ending, steps
+from sandboxes import connections, ending, steps
 from sandboxes.models import Event, Installation, Sandbox, SandboxType, Session
 from sandboxes.refusals import CapReached
 from sandboxes.room import Result, when_there_is_room
@@ -33,7 +33,7 @@ def with_room(sandbox: Sandbox, write: Callable[[], Result], *, actor: str) -> R
 
 
 def _insert(sandbox: Sandbox, *, actor: str) -> None:
-    with transaction.atomic():
+    with connections.in_turn(), transaction.atomic():
         check_room(sandbox.sandbox_type)
         sandbox.save(force_insert=True)
         Event.objects.create(sandbox=sandbox, new_state=State.PENDING, actor=actor)

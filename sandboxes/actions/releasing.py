@@ -36,7 +36,7 @@ def forget_files(sandbox: Sandbox, *, reason: StopReason) -> None:
 
     One that is still being removed takes its files along; what resists the reaper deletes.
     """
-    if Sandbox.objects.restorable().filter(pk=sandbox.pk).update(stop_reason=reason):
+    if Sandbox.objects.restorable().filter(pk=sandbox.pk).update(stop_reason=reason, detail=""):
         sandbox.refresh_from_db()
         if sandbox.state == State.STOPPED:
             behind.submit(ending.sweep_files, sandbox)

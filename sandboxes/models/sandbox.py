@@ -9,7 +9,7 @@ from django.db import connection, models, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from sandboxes import timeline, workers
+from sandboxes import connections, timeline, workers
 from sandboxes.models.event import Event
 from sandboxes.models.sandbox_rules import CONSTRAINTS, INDEXES
 from sandboxes.querysets import SandboxQuerySet
@@ -229,7 +229,7 @@ class Sandbox(models.Model):
         if new_state != State.WARM:
             changed["frozen"] = False
         # Without a savepoint of its own, which costs as much as the change.
-        with transaction.atomic(savepoint=False):
+        with connections.in_turn(), transaction.atomic(savepoint=False):
             moved = self._write(changed, old_state)
             if moved:
                 Event.objects.create(

@@ -89,9 +89,13 @@ def test_a_call_is_noted_of_its_session_or_of_the_sandbox_alone(fake, alice):
     assert Sandbox.objects.get(pk=alone.pk).last_used_at >= before
 
 
-def test_a_long_call_is_not_idle(fake, alice, platform):
+@pytest.mark.parametrize("just_lent", [False, True])
+def test_a_long_call_is_not_idle(fake, alice, platform, just_lent):
     platform.HEARTBEAT_TIMEOUT = 1
     sandbox = actions.create(alice, session_key="s")
+    if just_lent:
+        # Then nothing has to be written when the call begins.
+        heartbeat.note_lending(sandbox)
 
     async def noted_after(moment):
         async with asyncio.timeout(30):

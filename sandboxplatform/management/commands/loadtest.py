@@ -49,7 +49,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         default = Options()
         add = parser.add_argument
-        add("--base-url", default="http://127.0.0.1:8000", help="The server (%(default)s).")
+        here = f"http://127.0.0.1:{settings.PLATFORM.PORT}"
+        add("--base-url", default=here, help="The server (%(default)s).")
         add("--token", help="Its token (the setting BEARER_TOKEN).")
         add("--creates", type=_count, default=default.creates, help="Cold creates (%(default)s).")
         add("--calls", type=_count, default=default.calls, help="Calls per row (%(default)s).")
