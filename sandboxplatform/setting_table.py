@@ -239,7 +239,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=120,
         parse=parsing.integer(1),
         meaning=(
-            "seconds for which one process may hold a session while it recycles or restores it; at "
+            "seconds for which one process may hold a session while it recycles or restores it; "
             "as long as CREATE_TIMEOUT and 120 more in any case"
         ),
     ),
