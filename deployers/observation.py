@@ -38,6 +38,9 @@ class Observation:
     """Where the guest server answers, e.g. http://172.18.0.2:80 or
     http+unix://%2Frun%2Fx.sock (path percent-encoded); empty unless the phase is READY or PAUSED."""
 
+    address: str = ""
+    """Its own address behind url, where the infrastructure tells of one: no other one's."""
+
     container_id: str = ""
     """The infrastructure's own id, if it has one."""
 

@@ -68,6 +68,7 @@ def observe(found: Answer, *, access_host: str) -> Observation:
         name=labels[NAME_LABEL],
         phase=phase,
         url=url,
+        address=_address(found["NetworkSettings"]),
         container_id=found["Id"],
         exit_code=exit_code,
         detail=detail,
@@ -89,6 +90,7 @@ def observe_listed(found: Answer, *, access_host: str) -> Observation | None:
         name=labels[NAME_LABEL],
         phase=phase,
         url=url,
+        address=_address(found["NetworkSettings"]),
         container_id=found["Id"],
         started_at=datetime.fromtimestamp(found["Created"], UTC),
     )
@@ -104,8 +106,13 @@ _NO_ADDRESS = "It runs, but it is no longer connected to its network."
 def _url(networking: Answer, ports: list[str], guest_port: str, access_host: str) -> str:
     if ports:
         return f"http://{access_host}:{ports[0]}"
+    address = _address(networking)
+    return f"http://{address}:{guest_port}" if address else ""
+
+
+def _address(networking: Answer) -> str:
     addresses = [one["IPAddress"] for one in networking["Networks"].values() if one["IPAddress"]]
-    return f"http://{addresses[0]}:{guest_port}" if addresses else ""
+    return addresses[0] if addresses else ""
 
 
 def _is_being_started(found: Answer) -> bool:

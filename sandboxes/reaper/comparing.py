@@ -54,8 +54,8 @@ def compare(report: Report, *, dry_run: bool) -> None:
     for sandbox in expected:
         observation = seen.get(sandbox.name)
         why = losing.why_lost(observation)
-        if why is None and observation.url in shared:
-            why = _why_not_its_own(sandbox, observation.url)
+        if why is None and (observation.address or observation.url) in shared:
+            why = _why_not_its_own(sandbox, observation)
         if why:
             report.lost.append(sandbox.name)
             if not dry_run:
@@ -82,13 +82,13 @@ def _shared_addresses(seen: Iterable[Observation]) -> set[str]:
 
     An engine that was killed and left its containers running may give one's to another.
     """
-    counted = Counter(observation.url for observation in seen if observation.url)
-    return {url for url, count in counted.items() if count > 1}
+    counted = Counter(one.address or one.url for one in seen if one.url)
+    return {address for address, count in counted.items() if count > 1}
 
 
-def _why_not_its_own(sandbox: Sandbox, url: str) -> str | None:
-    if binding.is_of_another(url, sandbox.guest_secret):
-        return f"its address {url} was given to another sandbox"
+def _why_not_its_own(sandbox: Sandbox, seen: Observation) -> str | None:
+    if seen.url and binding.is_of_another(seen.url, sandbox.guest_secret):
+        return f"its address {seen.address or seen.url} was given to another sandbox"
     return None
 
 

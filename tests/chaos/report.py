@@ -33,14 +33,15 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
+    def _longest(self, name: str) -> str:
+        seconds = self.longest.get(name)
+        return "" if seconds is None else f"whole again after {seconds:.1f} s at most"
+
     def _lines(self) -> list[str]:
         lines = [f"chaos, seed {self.seed}, {self.seconds:.0f} s"]
         lines += _section(
             f"kills: {self.kills.total()}",
-            [
-                (name, count, f"whole again after {self.longest[name]:.1f} s at most")
-                for name, count in sorted(self.kills.items())
-            ],
+            [(name, count, self._longest(name)) for name, count in sorted(self.kills.items())],
         )
         lines += _section(
             "sandboxes that a kill met in the middle of a step",

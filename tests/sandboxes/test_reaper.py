@@ -227,20 +227,25 @@ def test_an_address_that_changed_outside_is_written_down(fake, alice):
     assert Sandbox.objects.get().url == sandbox.url
 
 
+@pytest.mark.parametrize("published", [False, True])
 def test_of_two_with_one_address_the_one_that_does_not_answer_there_is_lost(
-    fake, alice, monkeypatch
+    fake, alice, monkeypatch, published
 ):
     keeper, loser = actions.create(alice), actions.create(alice)
     look = fake.inspect_all
 
     def look_again():
         for seen in look():
-            yield dataclasses.replace(seen, url=keeper.url)
+            # Behind a published port, the address is another than the url.
+            shared = {"address": "172.18.0.3"} if published else {}
+            shared |= {"url": keeper.url} if seen.name == loser.name or not published else {}
+            yield dataclasses.replace(seen, **shared)
 
     monkeypatch.setattr(fake, "inspect_all", look_again)
     assert reap().lost == [loser.name]
     loser.refresh_from_db()
-    assert (loser.stop_reason, keeper.url in loser.detail) == (StopReason.LOST, True)
+    said = "172.18.0.3" if published else keeper.url
+    assert (loser.stop_reason, said in loser.detail) == (StopReason.LOST, True)
     assert Sandbox.objects.get(pk=keeper.pk).state == State.RUNNING
 
 
