@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from sandboxes.directory import Place, forget_async
 from sandboxes.models import Sandbox, Session
+from sandboxes.models.writing import write_if
 from sandboxes.refusals import TooSlow
 from sandboxes.threads import in_thread
 
@@ -224,6 +225,6 @@ async def note_use(place: Place, seconds: float) -> None:
         logger.warning("The first use of %s could not be noted: %s", place.name, error)
 
 
-def _note_first_use(pk: int, seconds: float) -> int:
-    unused = Sandbox.objects.filter(pk=pk, first_used_at=None)
-    return unused.update(first_used_at=timezone.now(), first_call_seconds=seconds)
+def _note_first_use(pk: int, seconds: float) -> bool:
+    noted = {"first_used_at": timezone.now(), "first_call_seconds": seconds}
+    return write_if(Sandbox, pk, noted, "first_used_at IS NULL")

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from sandboxes import connections, timeline, workers
 from sandboxes.models.event import Event
 from sandboxes.models.sandbox_rules import CONSTRAINTS, INDEXES
+from sandboxes.models.writing import write_if
 from sandboxes.querysets import SandboxQuerySet
 from sandboxes.signals import sandbox_moved
 from sandboxes.states import (
@@ -189,25 +189,6 @@ class Sandbox(models.Model):
             return session_lease_end()
         return lease_end()
 
-    def _write(self, changed: Mapping[str, object], old_state: State) -> bool:
-        """
-        Save fields to the row if it is in old_state still; return whether it was.
-
-        Written out, because every claim waits for it: the ORM takes longer to write the question
-        down than a database to do it.
-        """
-        fields = [self._meta.get_field(name) for name in changed]
-        given = zip(fields, changed.values(), strict=True)
-        values = [field.get_db_prep_save(value, connection) for field, value in given]
-        columns = ", ".join(f"{field.column} = %s" for field in fields)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"UPDATE {self._meta.db_table} SET {columns} "  # noqa: S608  names of our own
-                f"WHERE id = %s AND state = %s",
-                [*values, self.pk, old_state],
-            )
-            return cursor.rowcount == 1
-
     def move_to(self, new_state: State, *, actor: str, **fields: object) -> None:
         """
         Move to new_state, saving fields with it and writing an Event.
@@ -230,7 +211,7 @@ class Sandbox(models.Model):
             changed["frozen"] = False
         # Without a savepoint of its own, which costs as much as the change.
         with connections.in_turn(), transaction.atomic(savepoint=False):
-            moved = self._write(changed, old_state)
+            moved = write_if(Sandbox, self.pk, changed, "state = %s", [old_state])
             if moved:
                 Event.objects.create(
                     sandbox=self,
