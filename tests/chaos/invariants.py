@@ -91,7 +91,9 @@ def every_container_has_an_address_of_its_own(
     world: World, client: docker.DockerClient
 ) -> Iterator[str]:
     owners: dict[str, str] = {}
-    for name, found in _containers(client).items():
+    # An engine that was killed may still show the last address of one that is stopped.
+    running = [one for one in _containers(client).items() if one[1]["State"] == "running"]
+    for name, found in running:
         for network in found["NetworkSettings"]["Networks"].values():
             address = network["IPAddress"]
             if address and owners.setdefault(address, name) != name:
