@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from tests.server import TOKEN
+from tests.waiting import wait_until
 
 MEBIBYTE = 1024 * 1024
 
@@ -133,10 +134,7 @@ def test_a_broken_upload_leaves_nothing(server, sandbox):
                 f"Authorization: Bearer {TOKEN}\r\nContent-Length: 1000000\r\n\r\n".encode()
                 + b"x" * 300_000
             )
-    for _ in range(50):
-        if server.shell(sandbox, "ls -A") == "kept\n":
-            break
-    assert server.shell(sandbox, "ls -A") == "kept\n"
+    wait_until(lambda: server.shell(sandbox, "ls -A") == "kept\n")
     assert server.shell(sandbox, "cat kept") == "whole"
 
 
@@ -148,13 +146,9 @@ def test_a_client_that_leaves_ends_its_command(server, sandbox):
             f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(command)}\r\n\r\n{command}".encode()
         )
-        while server.shell(sandbox, "cat pid 2>/dev/null || true") == "":
-            pass
+        wait_until(lambda: server.shell(sandbox, "cat pid 2>/dev/null || true"))
     alive = "kill -0 $(cat pid) 2>/dev/null && echo alive || echo gone"
-    for _ in range(100):
-        if server.shell(sandbox, alive) == "gone\n":
-            break
-    assert server.shell(sandbox, alive) == "gone\n"
+    wait_until(lambda: server.shell(sandbox, alive) == "gone\n")
 
 
 def test_headers_are_those_of_the_request_without_ours(server, sandbox):
