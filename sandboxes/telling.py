@@ -6,10 +6,10 @@ import logging
 from typing import NamedTuple
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError
 
 from deployers.errors import DeployerError, Unavailable
 from sandboxes import lifecycle, tokens
+from sandboxes.bookkeeping import DATABASE_AWAY
 from sandboxes.refusals import Refusal
 
 logger = logging.getLogger(__name__)
@@ -22,8 +22,7 @@ KNOWN = (
     tokens.InvalidToken,
     lifecycle.StartFailed,
     DeployerError,
-    OperationalError,
-    InterfaceError,
+    *DATABASE_AWAY,
     RequestDataTooBig,
 )
 """What told() has an answer for; everything else is a fault of the server."""
@@ -39,7 +38,7 @@ class Told(NamedTuple):
 
 def told(error: Exception) -> Told | None:
     """Return what to tell of an exception; None for what is not in KNOWN."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, DATABASE_AWAY):
         logger.error("The database did not answer: %s", error)
         return told_as(503, "The server's database did not answer; try again.")
     if isinstance(error, RequestDataTooBig):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 from django.db import connections
 
@@ -68,3 +70,16 @@ def in_thread():
         return run
 
     return wrap
+
+
+@pytest.fixture
+def hanging():
+    """Return a knob for a verb that does not return until the test is over, or sets its event."""
+    released = threading.Event()
+
+    def hang(name):
+        released.wait(60)
+
+    hang.released = released
+    yield hang
+    released.set()

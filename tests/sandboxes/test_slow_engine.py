@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,19 +16,6 @@ from sandboxes.threads import in_thread
 from tests.factories import let_work_behind_end
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def hanging():
-    """Return a knob for a verb that does not return until the test is over, or sets its event."""
-    released = threading.Event()
-
-    def hang(name):
-        released.wait(60)
-
-    hang.released = released
-    yield hang
-    released.set()
 
 
 async def test_queries_go_on_while_an_engine_is_asked_about_silence(fake, alice, hanging):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 
@@ -20,19 +19,6 @@ async def client(fake, settings, monkeypatch):
     monkeypatch.setattr(health, "_failed", None)
     async with serving(settings.PLATFORM.BEARER_TOKEN) as client:
         yield client
-
-
-@pytest.fixture
-def hanging():
-    """Return a knob for a check that does not return before its event is set, or the test over."""
-    released = threading.Event()
-
-    def hang(_name):
-        released.wait(60)
-
-    hang.released = released
-    yield hang
-    released.set()
 
 
 async def ready(client):
