@@ -19,7 +19,7 @@ from django.utils import timezone
 from deployers.errors import DeployerError
 from sandboxes import binding, connections, deployment, ending, steps, timeline, wakeup, workers
 from sandboxes.actions.inserting import end_of_life, touch_session
-from sandboxes.actions.together import together
+from sandboxes.actions.together import results, together
 from sandboxes.actions.wishes import Wish
 from sandboxes.models import Sandbox, SandboxType
 from sandboxes.recipe import recipe_of
@@ -151,11 +151,8 @@ def _make_all_own(
         sandbox, was_frozen = claimed
         return _make_own(sandbox, wish, was_frozen=was_frozen, actor=actor, deadline=deadline)
 
-    outcomes = together(make_own, chosen)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-    return [sandbox for (sandbox, _), is_own in zip(chosen, outcomes, strict=True) if is_own]
+    own = results(together(make_own, chosen))
+    return [sandbox for (sandbox, _), is_own in zip(chosen, own, strict=True) if is_own]
 
 
 def _make_own(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandboxes import behind, ending
 from sandboxes.actions.finding import find
-from sandboxes.actions.together import together
+from sandboxes.actions.together import results, together
 from sandboxes.models import Sandbox
 from sandboxes.refusals import Unknown
 from sandboxes.states import ENDED, State, StopReason
@@ -56,7 +56,4 @@ def stop_all(sandboxes: list[Sandbox], *, reason: StopReason, actor: str) -> int
     if not sandboxes:
         return 0
     gone = together(lambda sandbox: ending.stop(sandbox, reason=reason, actor=actor), sandboxes)
-    for outcome in gone:
-        if isinstance(outcome, Exception):
-            raise outcome
-    return sum(gone)
+    return sum(results(gone))

@@ -38,3 +38,11 @@ def _outcome(work: Callable[[Item], Result], item: Item) -> Result | Exception:
         return work(item)
     except Exception as error:  # told to the caller, when all of them have ended
         return error
+
+
+def results(outcomes: Sequence[Result | Exception]) -> list[Result]:
+    """Return the outcomes of together(), or raise the first that was raised."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return list(outcomes)
